@@ -1,0 +1,84 @@
+"""The front door: one table of commands; imports only the one that was asked for, prints the errors."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+# command -> (module with add_arguments(parser) and run(args), one line)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "render": ("device.render", "play a MIDI file through a bundle into a WAV"),
+    "demo": ("device.demo", "play a phrase with four simulated pots and a gate, and draw it"),
+    "bench": ("device.bench", "measure inference and voices on this machine"),
+    "bundle": ("device.bundle_command", "show or verify a bundle"),
+    "data": ("train.data", "make a data set of notes from a SoundFont or a folder of samples"),
+    "label": ("train.label", "let a teacher hear the notes: soft labels, attributes, quantiles"),
+    "train": ("train.train", "train a generator by a recipe; resumes where it stopped"),
+    "evaluate": ("train.evaluate", "measure a bundle against held-out notes"),
+    "export": ("compress.export", "turn a run into a bundle, proved hop by hop"),
+}
+
+# What a user installs for the rooms that the base leaves out.
+EXTRAS = {"train": "train", "compress": "compress"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for our errors, 2 for usage, 130 for Ctrl-C."""
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        prog="darkrack",
+        description="Notes in, neural instrument out.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="commands:\n" + "\n".join(f"  {name:<10}{line}" for name, (_, line) in COMMANDS.items()),
+    )
+    parser.add_argument("command", choices=list(COMMANDS), metavar="command", help="one of the commands below")
+    if not words:
+        parser.print_help()
+        return 2
+    command = parser.parse_args(words[:1]).command
+    module_name, line = COMMANDS[command]
+
+    from device.errors import DarkrackError
+
+    try:
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise _missing(error, module_name) from error
+        command_parser = argparse.ArgumentParser(prog=f"darkrack {command}", description=line)
+        module.add_arguments(command_parser)
+        options = command_parser.parse_args(words[1:])
+        try:
+            module.run(options)
+        except ModuleNotFoundError as error:
+            raise _missing(error, module_name) from error
+        sys.stdout.flush()
+    except DarkrackError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has gone; give the interpreter nothing left to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _missing(error: ModuleNotFoundError, module_name: str) -> Exception:
+    """The error for a package of an extra that is not installed; anything of ours is a bug and stays one."""
+    from device.errors import DarkrackError
+
+    package = (error.name or "").split(".")[0]
+    room = module_name.split(".")[0]
+    if package in {"", "device", "train", "compress"}:
+        return error
+    extra = f"[{EXTRAS[room]}]" if room in EXTRAS else ""
+    return DarkrackError(
+        f"darkrack {room}", f"the Python package {package}", "none installed", f"pip install 'darkrack{extra}'"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

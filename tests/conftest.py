@@ -1,0 +1,52 @@
+"""Fixtures that several test modules share, and the list of tests that were not run for want of data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+WHERE_TO_GET = (
+    "set DARKRACK_DATA to a folder with teachers/ and nsynth60/; README, section 'Tests', says where the files come from"
+)
+_not_run: list[str] = []
+
+
+def _data_folder() -> Path | None:
+    folder = Path(os.environ.get("DARKRACK_DATA", ""))
+    return folder.resolve() if folder.name and (folder / "teachers").is_dir() else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what needs the data where there are none, and remember it by name: it is not a pass."""
+    if _data_folder() is not None:
+        return
+    without = [item for item in items if item.get_closest_marker("data")]
+    if without:
+        _not_run.extend(item.nodeid for item in without)
+        items[:] = [item for item in items if not item.get_closest_marker("data")]
+        config.hook.pytest_deselected(items=without)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was not run; with DARKRACK_REQUIRE_ALL=1 (CI) that is a failure."""
+    if _not_run:
+        terminalreporter.section("NOT RUN: the data are missing")
+        for name in _not_run:
+            terminalreporter.line(name)
+        terminalreporter.line(WHERE_TO_GET)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """CI must run everything: DARKRACK_REQUIRE_ALL=1 turns a test that was not run into a failure."""
+    if _not_run and os.environ.get("DARKRACK_REQUIRE_ALL") == "1":
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def darkrack_data() -> Path:
+    """The folder with the teachers' weights and the NSynth notes."""
+    folder = _data_folder()
+    assert folder is not None, "a test that uses darkrack_data carries @pytest.mark.data"
+    return folder

@@ -1,0 +1,1 @@
+"""Notes in, checkpoint out: data, labels, training and the judge."""
