@@ -1,0 +1,61 @@
+# `make` alone lists the targets. Everything is installed into .venv; a stamp file in it, newer than
+# pyproject.toml, says that an install was done and makes the second run quick.
+
+PYTHON ?= python3
+# Options for the one `pip install` of torch: on Linux its default wheel brings CUDA by the gigabyte, and PyTorch
+# publishes an index of wheels without it.  make test TORCH_OPTIONS="--index-url ADDRESS"
+TORCH_OPTIONS ?=
+BIN := .venv/bin
+BUNDLES := $(wildcard models/*.rack)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo bench check test system clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/base.stamp  ## hear it: set up .venv without torch, write out/demo.wav and out/demo.png
+	$(BIN)/darkrack demo
+
+bench: .venv/base.stamp  ## measure inference and voices on this machine with the bundles in models/
+	$(BIN)/darkrack bench $(BUNDLES)
+
+check: .venv/dev.stamp  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict
+
+# Two processes with one thread each: more threads than cores make torch, BLAS and numba slower, not faster.
+test: system .venv/dev.stamp  ## set up everything, torch included, and run all tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+# What the tests run that pip does not bring: the synthesizer and the SoundFont that they render notes with.
+system:
+	@missing=; \
+	command -v fluidsynth >/dev/null || missing="$$missing fluidsynth"; \
+	test -e /usr/share/sounds/sf2/FluidR3_GM.sf2 || missing="$$missing fluid-soundfont-gm"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+	else \
+		echo "error: the tests need$$missing"; echo "hint: sudo apt-get install$$missing"; exit 1; \
+	fi
+
+clean:  ## remove .venv, caches and what was built; leaves out/ and runs/
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "error: $(PYTHON): expected Python 3.10 or later"; echo "hint: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/base.stamp: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install -e .
+	touch $@
+
+# torch on its own and first: resolved together with what depends on it, pip may take another build of it.
+.venv/dev.stamp: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install $(TORCH_OPTIONS) torch==2.13.0
+	$(BIN)/pip install -e '.[dev]'
+	touch $@ .venv/base.stamp
