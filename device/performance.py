@@ -1,0 +1,298 @@
+"""A bundle played by hand: notes, bends and knobs in, stereo samples out. Knows neither files nor MIDI.
+
+Whoever plays (a MIDI file, the demo's pots and gate, a live input) calls the methods between calls of
+``render``; what was called takes effect at the next sample rendered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device.bundle import Bundle
+from device.generator import Generator
+from device.knobs import Knobs
+from device.partials import NoteFrames, Partials, decode
+from device.patch import Patch
+from device.voices import VoiceBank
+
+SAMPLE_RATE_HZ = 48_000
+# A turning knob reaches the sounding voices 50 times a second; each time they crossfade until the next time,
+# so that a sweep is a chain of ramps without rests.
+MORPH_S = 1 / 50
+MORPH_SAMPLES = round(MORPH_S * SAMPLE_RATE_HZ)
+# A voice that has glided further than this from the pitch of its frames gets new ones: formants are fixed
+# in Hz, so the envelope over the partials must not move along with the pitch.
+GLIDE_SEMITONES = 1.0
+# Keys spread as on a piano heard from its stool: lowest A (21) left, highest C (108) right, at 40 % of the
+# full width.
+PAN_CENTRE_KEY, PAN_HALF_SPAN_KEYS, PAN_WIDTH = 64.5, 43.5, 0.4
+
+
+@dataclass
+class _Voice:
+    """What sounds in one place of the bank. Orders count events, so that the older of two is the smaller."""
+
+    channel: int
+    key: int
+    pitch_midi: float
+    velocity: float
+    noise_seed: int
+    order: int
+    frames_pitch: float
+    frames_knobs: int
+    down: bool = True
+    released: int | None = None
+
+
+@dataclass
+class _Channel:
+    """What is set for all notes of a channel, sounding and to come."""
+
+    bend_semitones: float = 0.0
+    gain: float = 1.0
+    pedal: bool = False
+
+
+@dataclass
+class Counts:
+    """What happened so far. ``generation_ms``: one entry per generated set of frames, decoding included."""
+
+    notes: int = 0
+    stolen: int = 0
+    out_of_range: int = 0
+    morphs: int = 0
+    generation_ms: list[float] = field(default_factory=list)
+
+
+class Performance:
+    """Plays ``bundle`` as ``patch`` sets it up, with up to ``voices`` notes at once.
+
+    The same calls give the same samples: ``seed`` decides the latent (unless patch or preset fix it) and each
+    note's noise. ``counts`` may be read at any time.
+    """
+
+    def __init__(
+        self, bundle: Bundle, patch: Patch, *, voices: int = 16, seed: int = 0, variant: str | None = None
+    ) -> None:
+        """Load the generator; DarkrackError where the patch names what the bundle lacks."""
+        manifest = bundle.manifest
+        self.counts = Counts()
+        self.now_samples = 0
+        self._patch = patch
+        self._seed = seed
+        self._partials = Partials.of(manifest.representation)
+        self._generator = Generator(bundle, variant)
+        self._pitch_range = manifest.pitch_range_midi
+        self._knobs = Knobs(manifest.attributes, manifest.copula)
+        self._base, self._z = _start(bundle, patch, seed)
+        # name -> (setting, does it carry the related attributes along)
+        self._settings = {name: (value, patch.carry) for name, value in patch.attributes.items()}
+        self._vector = self._turned()
+        self._knobs_version = 0
+        self._channels: dict[int, _Channel] = {}
+        self._bank = VoiceBank(
+            voices, self._partials.rows, self._partials.frames, SAMPLE_RATE_HZ, self._partials.frame_rate_hz
+        )
+        self._voices: list[_Voice | None] = [None] * voices
+        self._order = 0
+        self._stale = False
+        self._next_morph_samples = 0
+
+    def note_on(self, key: int, pitch_midi: float, velocity: float, channel: int = 0) -> None:
+        """Start a note at the present knobs.
+
+        ``key`` names it for ``note_off``; ``pitch_midi`` is what sounds (69 = 440 Hz, fractions allowed);
+        ``velocity`` is above 0, up to 1. A pitch outside the bundle's range is generated at the nearest
+        trained one and sounds where it was asked.
+        """
+        for v, voice in self._sounding(channel):
+            if voice.key == key and not voice.down:  # held by the pedal only: the string is struck again
+                self._release(v, voice)
+        self.counts.notes += 1
+        low, high = self._pitch_range
+        self.counts.out_of_range += not low <= pitch_midi <= high
+        voice = _Voice(
+            channel,
+            key,
+            pitch_midi,
+            velocity,
+            noise_seed=(self._seed * 1_000_003 + self.counts.notes) % 2**32,
+            order=self._tick(),
+            frames_pitch=0.0,
+            frames_knobs=0,
+        )
+        frames = self._generate(voice)
+        place = self._place()
+        self._voices[place] = voice
+        pan = PAN_WIDTH * min(1.0, max(-1.0, (pitch_midi - PAN_CENTRE_KEY) / PAN_HALF_SPAN_KEYS))
+        self._bank.start(place, frames, self._f0_hz(voice), self._gain(voice), pan, self._patch.release_s)
+
+    def note_off(self, key: int, channel: int = 0) -> None:
+        """Let the key go; the note ends now, or with the pedal. Of two equal keys the one pressed first."""
+        pressed = [(v, voice) for v, voice in self._sounding(channel) if voice.key == key and voice.down]
+        if pressed:
+            v, voice = min(pressed, key=lambda pair: pair[1].order)
+            voice.down = False
+            if not self._channel(channel).pedal:
+                self._release(v, voice)
+
+    def pedal(self, down: bool, channel: int = 0) -> None:
+        """Sustain: while it is down, notes sound on after their key is let go."""
+        self._channel(channel).pedal = down
+        if not down:
+            for v, voice in self._sounding(channel):
+                if not voice.down:
+                    self._release(v, voice)
+
+    def bend(self, semitones: float, channel: int = 0) -> None:
+        """Shift every note of the channel, sounding or to come, by ``semitones`` from its own pitch."""
+        self._channel(channel).bend_semitones = semitones
+        for v, voice in self._sounding(channel):
+            self._bank.bend(v, self._f0_hz(voice))
+            self._stale |= abs(self._pitch(voice) - voice.frames_pitch) > GLIDE_SEMITONES
+
+    def level(self, gain: float, channel: int = 0) -> None:
+        """Set the channel's linear gain (1 = as the patch has it), for sounding notes too."""
+        self._channel(channel).gain = gain
+        for v, voice in self._sounding(channel):
+            self._bank.level(v, self._gain(voice))
+
+    def release_all(self, channel: int | None = None) -> None:
+        """Let every key of the channel (or of all channels) go; the pedal keeps what it holds."""
+        for _, voice in list(self._sounding(channel)):
+            self.note_off(voice.key, voice.channel)
+
+    def silence(self, channel: int | None = None) -> None:
+        """Stop every note of the channel (or of all channels) at once, without a click."""
+        for v, _ in self._sounding(channel):
+            self._bank.kill(v)
+
+    def set_attribute(self, name: str, setting: float, carry: bool | None = None) -> None:
+        """Turn a knob: ``setting`` 0..1 along what the data have, up to 2 beyond it.
+
+        ``carry``: take the related attributes along (None: as the patch says). New notes have the new vector;
+        sounding ones crossfade to it. DarkrackError for an unknown name, with the nearest.
+        """
+        self._settings[name] = (setting, self._patch.carry if carry is None else carry)
+        vector = self._turned()
+        if not np.array_equal(vector, self._vector):
+            self._vector = vector
+            self._knobs_version += 1
+            self._stale = True
+
+    @property
+    def sounding(self) -> bool:
+        """Whether any voice still sounds, releases included."""
+        return bool(self._bank.active.any())
+
+    def render(self, n_samples: int) -> NDArray[np.float32]:
+        """The next ``n_samples`` of sound, (n, 2) float32; 1.0 is full scale, and the sum may exceed it."""
+        out = np.zeros((n_samples, 2), np.float32)
+        done = 0
+        while done < n_samples:
+            if self._stale and self.now_samples >= self._next_morph_samples:
+                self._morph()
+            piece = n_samples - done
+            if self._stale:
+                piece = min(piece, self._next_morph_samples - self.now_samples)
+            self._bank.render(out[done : done + piece])
+            done += piece
+            self.now_samples += piece
+        return out
+
+    def _morph(self) -> None:
+        """Give every sounding voice the frames of the present knobs and of the pitch it has glided to."""
+        for v, voice in self._sounding(None):
+            glided = abs(self._pitch(voice) - voice.frames_pitch) > GLIDE_SEMITONES
+            if glided or voice.frames_knobs != self._knobs_version:
+                self._bank.morph(v, self._generate(voice), MORPH_S)
+                self.counts.morphs += 1
+        self._stale = False
+        self._next_morph_samples = self.now_samples + MORPH_SAMPLES
+
+    def _generate(self, voice: _Voice) -> NoteFrames:
+        """Frames for the voice's pitch and the present knobs; it keeps its noise and so stays the same note."""
+        begin = time.perf_counter()
+        voice.frames_pitch = self._pitch(voice)
+        voice.frames_knobs = self._knobs_version
+        low, high = self._pitch_range
+        output = self._generator.note(
+            self._z, self._vector, min(high, max(low, voice.frames_pitch)), voice.velocity, voice.noise_seed
+        )
+        frames = decode(output, self._partials)
+        self.counts.generation_ms.append((time.perf_counter() - begin) * 1000.0)
+        return frames
+
+    def _place(self) -> int:
+        """A free voice; else the one released first; else the one pressed first. The bank softens its end."""
+        places = range(len(self._voices))
+        for v in places:
+            if not self._bank.active[v]:
+                return v
+        self.counts.stolen += 1
+
+        def age(v: int) -> tuple[bool, int]:
+            voice = self._voices[v]
+            assert voice is not None  # an active place was started
+            return voice.released is None, voice.order if voice.released is None else voice.released
+
+        return min(places, key=age)
+
+    def _release(self, v: int, voice: _Voice) -> None:
+        if voice.released is None:
+            voice.released = self._tick()
+            voice.down = False
+            self._bank.release(v)
+
+    def _sounding(self, channel: int | None) -> Iterator[tuple[int, _Voice]]:
+        for v, voice in enumerate(self._voices):
+            if voice is not None and self._bank.active[v] and channel in {None, voice.channel}:
+                yield v, voice
+
+    def _channel(self, channel: int) -> _Channel:
+        return self._channels.setdefault(channel, _Channel())
+
+    def _pitch(self, voice: _Voice) -> float:
+        return voice.pitch_midi + self._channel(voice.channel).bend_semitones
+
+    def _f0_hz(self, voice: _Voice) -> float:
+        return float(440.0 * 2.0 ** ((self._pitch(voice) - 69.0) / 12.0))
+
+    def _gain(self, voice: _Voice) -> float:
+        level = 10.0 ** (self._patch.level_db / 20.0)
+        return float(level * voice.velocity**self._patch.velocity_curve * self._channel(voice.channel).gain)
+
+    def _tick(self) -> int:
+        self._order += 1
+        return self._order
+
+    def _turned(self) -> NDArray[np.float32]:
+        """The attribute vector with all knobs where they stand: first those that carry, then the solo ones."""
+        vector = self._base
+        for carry in (True, False):
+            turned = {name: value for name, (value, carries) in self._settings.items() if carries is carry}
+            if turned:
+                vector = self._knobs.vector(vector, turned, carry=carry)
+        return vector
+
+
+def _start(bundle: Bundle, patch: Patch, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Base attribute vector and latent: the preset's, unless the patch draws a latent of its own.
+
+    A bundle without presets starts at each attribute's median with a latent drawn from ``seed``.
+    """
+    manifest = bundle.manifest
+    drawn = np.random.default_rng(seed if patch.latent_seed is None else patch.latent_seed)
+    z = drawn.standard_normal(manifest.latent_size).astype(np.float32)
+    chosen = [p for p in manifest.presets if patch.preset is None or p.name == patch.preset]
+    if not chosen:
+        middle = [attribute.quantiles[len(attribute.quantiles) // 2] for attribute in manifest.attributes]
+        return np.array(middle, np.float32), z
+    if patch.latent_seed is None:
+        z = np.array(chosen[0].z, np.float32)
+    return np.array(chosen[0].attributes, np.float32), z
