@@ -1,0 +1,274 @@
+r"""A bench without hardware: an ADC chip on an SPI bus; pots, voltages and gates as functions of time.
+
+Wires are swapped, drivers are not. Blinka's ``busio.SPI`` and ``digitalio.DigitalInOut`` and Adafruit's
+driver run as they do on a board; only the object at the end of the wire, which moves bits or reads a level,
+is ours. One exchange with the 10-bit chip in SPI mode 0,0, the sample held at (*):
+
+    CS   \_______________________________________________________________________ ... ___________/
+    CLK  __/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\ ... __/\__/\__/\
+    DIN  | 1 |S/D| D2| D1| D0|                     don't care
+    DOUT      high impedance     * 0 | B9| B8| B7| B6| B5| B4| B3| B2| B1| B0| B1 ... | B9| 0 | 0
+
+The chip latches DIN on rising edges and changes DOUT on falling ones. The line is pulled up while nobody
+drives it, so a driver whose result mask is too wide reads ones where it should not have looked.
+
+Source: Microchip DS21295 (MCP3004/3008), section 5.0 "Serial communication", figures 5-1 and 5-2, table 5-2;
+DS21298 (MCP3204/3208) says the same of 12 bits. Not modelled: analog settling, the droop of the held sample
+below 10 kHz, and the limits of supply and clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from device.errors import DarkrackError
+
+Signal = Callable[[float], float]  # seconds -> volts (an ADC input) or level (a gate: high above a half)
+
+CHANNELS = 8
+CONFIGURATION_CLOCKS = 4  # SGL/DIFF, D2, D1, D0 follow the start bit
+HOLD_CLOCK = 5  # clocks after the start bit; at its falling edge the sample is held and the null bit appears
+
+
+class Clock:
+    """The time that everything simulated shares, in seconds: whoever plays sets it, the bus advances it."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+
+def code_of(input_v: float, reference_v: float, bits: int) -> int:
+    """Output code of an ideal converter: 2**bits * input / reference, rounded down and held within the range.
+
+    A linear chip: this is the place for the errors of a real one. Source: DS21295, equation 4-2, and 4.1 for
+    an input outside the range (below 0 V reads 0, from one LSB below the reference on reads all ones).
+    """
+    return max(0, min((1 << bits) - 1, int((1 << bits) * input_v / reference_v)))
+
+
+class Mcp3x08:
+    """MCP3008 (``bits=10``) or MCP3208 (``bits=12``): CS, CLK and DIN in, DOUT out, one edge at a time.
+
+    ``inputs`` are up to eight signals in volts, CH0 first; inputs that are not given lie at 0 V.
+    """
+
+    def __init__(
+        self, clock: Clock, inputs: Sequence[Signal], reference_v: float = 3.3, bits: int = 10
+    ) -> None:
+        if len(inputs) > CHANNELS:
+            raise ValueError(f"the chip has {CHANNELS} inputs, not {len(inputs)}")
+        self.clock = clock
+        self.inputs = [*inputs, *([_ground] * (CHANNELS - len(inputs)))]
+        self.reference_v = reference_v
+        self.bits = bits
+        # Powered up with CS low it stays silent until CS was high once (section 5.0).
+        self._cs_level = False
+        self._selected = False
+        self._deselect()
+
+    def _deselect(self) -> None:
+        self._clocks_after_start: int | None = None  # None: no start bit yet
+        self._configuration = 0
+        self._stream: list[int] = []  # what DOUT still has to say, in order
+        self._dout: int | None = None  # None: high impedance
+
+    @property
+    def dout(self) -> int:
+        """The level on the DOUT line, 0 or 1; nobody driving it reads 1, for the line is pulled up."""
+        return 1 if self._dout is None else self._dout
+
+    def set_chip_select(self, level: bool) -> None:
+        """Move the CS line: its falling edge opens an exchange, high ends it and releases DOUT."""
+        if level:
+            self._deselect()
+        self._selected = not level and (self._cs_level or self._selected)
+        self._cs_level = level
+
+    def rising_edge(self, din: int) -> None:
+        """CLK rises: take DIN as start bit (zeros before it are skipped), configuration or nothing."""
+        if not self._selected:
+            return
+        if self._clocks_after_start is None:
+            if din:
+                self._clocks_after_start = 0
+            return
+        self._clocks_after_start += 1
+        if self._clocks_after_start <= CONFIGURATION_CLOCKS:
+            self._configuration = self._configuration << 1 | din
+
+    def falling_edge(self) -> None:
+        """CLK falls: hold the sample when its time has come, put out the next bit."""
+        if self._clocks_after_start is None or self._clocks_after_start < HOLD_CLOCK:
+            return
+        if self._clocks_after_start == HOLD_CLOCK:
+            code = self._convert()
+            lsb_first = [code >> place & 1 for place in range(self.bits)]
+            # The null bit, the code MSB first, then again LSB first: both share B0 (figure 5-2).
+            self._stream = [0, *reversed(lsb_first), *lsb_first[1:]]
+        self._dout = self._stream.pop(0) if self._stream else 0
+
+    def _convert(self) -> int:
+        """Sample the selected input or pair now (table 5-2: D0 tells which one of a pair is IN+)."""
+        single_ended, channel = self._configuration >> 3, self._configuration & 0b111
+        input_v = self.inputs[channel](self.clock.now_s)
+        if not single_ended:
+            input_v -= self.inputs[channel ^ 1](self.clock.now_s)
+        return code_of(input_v, self.reference_v, self.bits)
+
+
+def _ground(_now_s: float) -> float:
+    return 0.0
+
+
+class SpiBus:
+    """The controller's end of the wires, with the methods that Blinka calls on a board's SPI peripheral.
+
+    All four SPI modes toggle the lines as they should; the chip understands 0,0 and 1,1. The shared clock
+    advances by half a bit per edge.
+    """
+
+    MSB = 0
+
+    def __init__(self, chip: Mcp3x08) -> None:
+        self._chip = chip
+        self._polarity = 0
+        self._phase = 0
+        self.frequency = 100_000
+
+    def init(self, baudrate: int, polarity: int, phase: int, bits: int, firstbit: int) -> None:
+        """Take the settings of the next exchange; words other than 8 bits MSB first are refused."""
+        if bits != 8 or firstbit != self.MSB:
+            raise ValueError("this bus moves bytes, MSB first")
+        self.frequency, self._polarity, self._phase = baudrate, polarity, phase
+
+    def write(self, buf: Sequence[int], start: int = 0, end: int | None = None) -> None:
+        """Send bytes, drop what comes back."""
+        for byte in buf[start:end]:
+            self._exchange(byte)
+
+    def readinto(self, buf: bytearray, start: int = 0, end: int | None = None, write_value: int = 0) -> None:
+        """Fill ``buf[start:end]`` while sending ``write_value``."""
+        for place in range(*slice(start, end).indices(len(buf))):
+            buf[place] = self._exchange(write_value)
+
+    def write_readinto(  # noqa: PLR0917 - Blinka's order, and Blinka passes them by position
+        self,
+        buffer_out: Sequence[int],
+        buffer_in: bytearray,
+        out_start: int = 0,
+        out_end: int | None = None,
+        in_start: int = 0,
+        in_end: int | None = None,
+    ) -> None:
+        """Send and fill two slices of equal length at the same time."""
+        outgoing = buffer_out[out_start:out_end]
+        places = range(*slice(in_start, in_end).indices(len(buffer_in)))
+        for byte, place in zip(outgoing, places, strict=True):
+            buffer_in[place] = self._exchange(byte)
+
+    def _exchange(self, byte: int) -> int:
+        """One byte each way. Phase 0 samples on the leading edge and shifts on the trailing; 1 swaps them."""
+        received = 0
+        din = 0
+        for place in range(7, -1, -1):
+            if self._phase == 0:
+                din = byte >> place & 1
+                received = received << 1 | self._chip.dout
+                self._edge(1 - self._polarity, din)
+                self._edge(self._polarity, din)
+            else:
+                self._edge(1 - self._polarity, din)
+                din = byte >> place & 1
+                received = received << 1 | self._chip.dout
+                self._edge(self._polarity, din)
+        return received
+
+    def _edge(self, level: int, din: int) -> None:
+        self._chip.clock.now_s += 0.5 / self.frequency
+        if level:
+            self._chip.rising_edge(din)
+        else:
+            self._chip.falling_edge()
+
+
+class ChipSelectLine:
+    """What stands behind Blinka's ``DigitalInOut`` for the CS pin."""
+
+    def __init__(self, chip: Mcp3x08) -> None:
+        self._chip = chip
+        self._level = 0
+
+    def init(self, mode: int = 0, pull: int | None = None) -> None:
+        """Direction, drive and pull make no difference to this wire."""
+
+    def value(self, level: int | None = None) -> int:
+        """Drive the line, or with no level read back what was driven."""
+        if level is not None:
+            self._level = level
+            self._chip.set_chip_select(bool(level))
+        return self._level
+
+
+class InputLine:
+    """What stands behind Blinka's ``DigitalInOut`` for an input: a signal, high above a half."""
+
+    def __init__(self, clock: Clock, level: Signal) -> None:
+        self._clock = clock
+        self._level = level
+
+    def init(self, mode: int = 0, pull: int | None = None) -> None:
+        """The line is always driven, so direction and pull make no difference."""
+
+    def value(self) -> int:
+        """The level now, 0 or 1."""
+        return int(self._level(self._clock.now_s) > 0.5)
+
+
+def open_spi(chip: Mcp3x08) -> tuple[Any, Any]:
+    """Blinka's ``busio.SPI`` and the chip-select ``DigitalInOut``, wired to the simulated chip.
+
+    Raises DarkrackError where this process has already opened a real board.
+    """
+    board, busio, digitalio = _blinka_without_a_board()
+    spi = busio.SPI(board.SCK, MOSI=board.MOSI, MISO=board.MISO)
+    spi._spi = SpiBus(chip)
+    chip_select = digitalio.DigitalInOut(board.CS)
+    chip_select._pin = ChipSelectLine(chip)
+    return spi, chip_select
+
+
+def open_input(clock: Clock, level: Signal) -> Any:
+    """Blinka's ``DigitalInOut`` as an input that follows ``level``, say a gate; errors as open_spi."""
+    board, _, digitalio = _blinka_without_a_board()
+    pin = digitalio.DigitalInOut(board.Dx_INPUT_FALSE)
+    pin._pin = InputLine(clock, level)
+    return pin
+
+
+def _blinka_without_a_board() -> tuple[Any, Any, Any]:
+    """Import Blinka so that it looks for no hardware: it decides at its first import and keeps to that."""
+    variable = "BLINKA_OS_AGNOSTIC"
+    before = os.environ.get(variable)
+    os.environ[variable] = "1"
+    try:
+        import board
+        import busio
+        import digitalio
+        from adafruit_blinka.agnostic import detector
+    finally:
+        # Processes that we start decide for themselves.
+        with contextlib.suppress(KeyError):
+            del os.environ[variable]
+        if before is not None:
+            os.environ[variable] = before
+    if not detector.board.os_agnostic_board:
+        raise DarkrackError(
+            "simulated bench",
+            "a process that has not opened a board",
+            f"the pins of {detector.board.id}",
+            "start the simulation in a process of its own",
+        )
+    return board, busio, digitalio
