@@ -167,6 +167,12 @@ class Performance:
         for _, voice in list(self._sounding(channel)):
             self.note_off(voice.key, voice.channel)
 
+    def finish(self) -> None:
+        """Let everything go, pedals too; what sounds rings out."""
+        self.release_all()
+        for channel in self._channels:
+            self.pedal(False, channel)
+
     def silence(self, channel: int | None = None) -> None:
         """Stop every note of the channel (or of all channels) at once, without a click."""
         for v, _ in self._sounding(channel):
@@ -216,7 +222,7 @@ class Performance:
         self._next_morph_samples = self.now_samples + MORPH_SAMPLES
 
     def _generate(self, voice: _Voice) -> NoteFrames:
-        """Frames for the voice's pitch and the present knobs; it keeps its noise and so stays the same note."""
+        """Frames for the voice's pitch and the present knobs; its noise stays, so it is the same note."""
         begin = time.perf_counter()
         voice.frames_pitch = self._pitch(voice)
         voice.frames_knobs = self._knobs_version
@@ -272,7 +278,7 @@ class Performance:
         return self._order
 
     def _turned(self) -> NDArray[np.float32]:
-        """The attribute vector with all knobs where they stand: first those that carry, then the solo ones."""
+        """The attribute vector of all knobs where they stand: those that carry first, then the solo ones."""
         vector = self._base
         for carry in (True, False):
             turned = {name: value for name, (value, carries) in self._settings.items() if carries is carry}
