@@ -1,0 +1,676 @@
+"""The bundle, `*.rack`: everything an instrument needs to play, in one zip that is stored, not compressed.
+
+Members, in this order: `manifest.json`, `CARD.md`, `golden.npz`, then by name `generator.<variant>.tflite`
+(one at least) and perhaps `generator.onnx`. Nothing else. Nothing is compressed, so a size that is declared
+is the size that is there, and no member can unfold into memory. Little-endian, as PKWARE's APPNOTE 6.3 has
+it:
+
+    offset      size    content
+    0           30      "PK\\3\\4", version 20, flags 0, method 0 (stored), date, CRC-32, size twice,
+                        length n of the name, 0
+    30          n       name: ASCII letters, digits, `.`, `_`, `-`; no folders
+    30 + n      size    the bytes of the member; the next member's header follows
+    ...         46 + n  for each member: "PK\\1\\2", the same fields, offset of its header
+    end - 22    22      "PK\\5\\6", number of members, size and offset of that directory, no comment
+
+The date is always 1980-01-01, so equal content makes equal bytes. No zip64, no encryption, no data
+descriptors. `golden.npz` is the same kind of zip, and holds one `.npy` for each tensor of the signature:
+float32, the shape of the manifest with the batch of 1 replaced by the number of notes (export writes 4).
+`frames` is what the default variant gave for the other tensors, without LiteRT's default delegates; reading
+replays them.
+
+The manifest is JSON without NaN. Its integer `format` is raised when an old reader would misunderstand a new
+bundle, and a reader refuses any but its own; keys that a reader does not know it ignores. Its `sha256` covers
+every other member: it finds damage, not malice. A signature is no part of the format, so take bundles, like
+any program, from people you trust.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import re
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device.errors import DarkrackError
+from device.files import atomic_path
+from device.generator import OUTPUT, Network, Shape
+from device.partials import Partials
+
+FORMAT = 1
+QUANTILES = 33  # soft labels of an attribute at probabilities 0, 1/32 ... 1
+
+# Caps, far above any instrument that was made and far below what would hurt a board with 1 GB.
+LIMIT_FILE_BYTES = 64 << 20
+LIMIT_BUNDLE_BYTES = 256 << 20
+LIMIT_MANIFEST_BYTES = 16 << 20  # 1000 attributes: a copula of 10^6 numbers, 7 bytes each
+LIMIT_MEMBERS = 32
+LIMIT_DIRECTORY_BYTES = 64 << 10  # 32 members, 46 bytes and a name each
+LIMIT_ATTRIBUTES = 1000
+LIMIT_PRESETS = 1000
+LIMIT_ROWS = 1024
+LIMIT_FRAMES = 8192
+LIMIT_SIZE = 65536  # of a latent, or of one axis of the noise
+
+GOLDEN_TOLERANCE = (
+    1e-4  # x86 and aarch64 agree to 1e-7 without delegates; a wrong model is off by 1e-2 or more
+)
+
+MANIFEST, CARD, GOLDEN, ONNX = "manifest.json", "CARD.md", "golden.npz", "generator.onnx"
+AGAIN = "copy or download the file again"
+EXPORT = "export it again with `darkrack export`"
+
+FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Attribute:
+    """One knob: its name, its soft labels at probabilities linspace(0, 1, 33), how well it was learned."""
+
+    name: str
+    quantiles: (
+        DoubleArray  # not falling, 0..1; the ends are the .005 and .995 quantiles of the training notes
+    )
+    correlation: float | None  # between the label asked for and the teacher's, on held-out labels
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Preset:
+    """A real note to start from: soft labels (A,) and latent (Z,)."""
+
+    name: str
+    attributes: DoubleArray
+    z: DoubleArray
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One precision of the network: the member that holds it and its size."""
+
+    file: str
+    size_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the training notes came from."""
+
+    name: str
+    licence: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Manifest:
+    """What `manifest.json` says, checked. Arrays are read-only."""
+
+    name: str
+    created: str
+    default_variant: str
+    variants: Mapping[str, Variant]
+    representation: Partials
+    inputs: Mapping[str, Shape]  # z, attributes, pitch, velocity, noise; float32, batch of 1 included
+    output: Shape  # of `frames`: (1, 2, rows, frames)
+    pitch_range_midi: tuple[float, float]
+    latent_size: int
+    temperature: float  # soft label = sigmoid(teacher's logit / temperature)
+    attributes: tuple[Attribute, ...]
+    copula: DoubleArray  # (A, A) correlation of normal scores, positive definite
+    presets: tuple[Preset, ...]
+    data: tuple[Source, ...]
+    commit: str
+    recipe_sha256: str
+    sha256: Mapping[str, str]
+    quality: Mapping[str, Any]  # what export and evaluate measured; free keys
+    macs: int
+    parameters: int
+    parity_db: Mapping[str, float]  # signal-to-noise of each hop of the export
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bundle:
+    """A bundle in memory, checked: every member is what the manifest promises."""
+
+    path: Path
+    manifest: Manifest
+    files: Mapping[str, bytes]  # every member by name
+
+    @property
+    def card(self) -> str:
+        """The model card, Markdown."""
+        return self.files[CARD].decode("utf-8")
+
+    def model(self, variant: str | None = None) -> bytes:
+        """The TFLite bytes of a variant, by default the default one; DarkrackError lists what there is."""
+        name = self.manifest.default_variant if variant is None else variant
+        if name not in self.manifest.variants:
+            there = ", ".join(self.manifest.variants)
+            raise DarkrackError(
+                f"{self.path}: variant", f"one of {there}", name, "export more with --variants"
+            )
+        return self.files[self.manifest.variants[name].file]
+
+    def golden(self) -> dict[str, FloatArray]:
+        """The golden notes: each input and `frames`, with the number of notes as first axis; read-only."""
+        return _golden_arrays(self.files[GOLDEN], f"{self.path}: {GOLDEN}", self.manifest)
+
+
+def read(path: Path, replay: bool = True) -> Bundle:
+    """Read a bundle and check all of it; ``replay`` also runs its golden notes, and they must agree to 1e-4.
+
+    Raises DarkrackError naming the file, and the key or member, for anything that is not as the module's
+    docstring and the manifest say: not a zip, truncated, compressed, oversized, tampered with, of another
+    format, malformed.
+    """
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise DarkrackError(
+            str(path), "a bundle (*.rack)", what, "darkrack export makes one; models/ holds one"
+        )
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes > LIMIT_BUNDLE_BYTES:
+            raise DarkrackError(
+                str(path),
+                f"at most {LIMIT_BUNDLE_BYTES} bytes",
+                f"{size_bytes}",
+                "this is no Darkrack bundle",
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise DarkrackError(str(path), "a bundle that can be read", error.strerror or str(error)) from error
+    bundle = _parse(path, data)
+    if replay:
+        replay_golden(bundle)
+    return bundle
+
+
+def write(path: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
+    """Write a bundle atomically, and return it as read back; it is only put there if it reads and replays.
+
+    ``manifest`` is the content of manifest.json without `format`, `sha256` and the variants' `bytes`, which
+    are filled in here; ``files`` maps every other member's name to its bytes. Equal content makes equal
+    files. Raises DarkrackError for content that `read` would refuse, or that cannot be written.
+    """
+    variants = {
+        name: {**variant, "bytes": len(files.get(variant["file"], b""))}
+        for name, variant in manifest["variants"].items()
+    }
+    sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    whole = {**manifest, "format": FORMAT, "variants": variants, "sha256": sha256}
+    try:
+        text = json.dumps(whole, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    except ValueError as error:
+        raise DarkrackError(
+            f"{path}: {MANIFEST}", "finite numbers", str(error), "look for NaN in quality"
+        ) from error
+    first = [name for name in (CARD, GOLDEN) if name in files]
+    order = first + sorted(files.keys() - set(first))
+    data = _archive({MANIFEST: text.encode("utf-8"), **{name: files[name] for name in order}})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+        bundle = _parse(path, temporary.read_bytes())
+        replay_golden(bundle)
+    return bundle
+
+
+def golden_npz(tensors: Mapping[str, FloatArray]) -> bytes:
+    """The bytes of `golden.npz`: the inputs and `frames` of some notes, each (notes, ...) float32."""
+    files = {}
+    for name in sorted(tensors):
+        npy = io.BytesIO()
+        array = np.ascontiguousarray(tensors[name], np.float32)
+        np.lib.format.write_array(npy, array, version=(1, 0), allow_pickle=False)
+        files[f"{name}.npy"] = npy.getvalue()
+    return _archive(files)
+
+
+def replay_golden(bundle: Bundle) -> float:
+    """Run the golden notes through the default variant: the largest difference; DarkrackError over 1e-4."""
+    manifest, golden = bundle.manifest, bundle.golden()
+    where = f"{bundle.path}: variant {manifest.default_variant}"
+    network = Network(bundle.model(), where, manifest.inputs, manifest.output, reference=True)
+    largest = 0.0
+    for note in range(len(golden[OUTPUT])):
+        frames = network({name: golden[name][note : note + 1] for name in manifest.inputs})
+        largest = max(largest, float(np.abs(frames[0] - golden[OUTPUT][note]).max()))
+    if not largest <= GOLDEN_TOLERANCE:
+        hint = (
+            "this machine's LiteRT computes something else than the one that exported; compare their versions"
+        )
+        raise DarkrackError(
+            f"{where}: golden",
+            f"frames within {GOLDEN_TOLERANCE:g} of the golden ones",
+            f"{largest:.2g} off",
+            hint,
+        )
+    return largest
+
+
+# The archive
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
+    """A stored zip with fixed dates, in the order of ``files``."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            member.create_system = 3  # Unix, wherever it is written
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, content)
+    return target.getvalue()
+
+
+def _members(data: bytes, where: str, limits: Mapping[str, int], what: str) -> dict[str, bytes]:
+    """Every member of a stored zip by name; ``limits`` caps a member's bytes by name, the rest at 64 MiB."""
+    # The end record is judged before zipfile sees it: zipfile would build an object for each of the entries
+    # that a directory of any size claims to have.
+    if not data.startswith(b"PK\3\4"):
+        raise DarkrackError(where, what, f"a file that begins with {data[:4]!r}", "name the right file")
+    if len(data) < 22 or data[-22:-18] != b"PK\5\6":
+        raise DarkrackError(
+            where, "a zip's end record in the last 22 bytes", "something else: it was cut off", AGAIN
+        )
+    _, _, _, count, directory_bytes, _, _ = struct.unpack("<4H2LH", data[-18:])
+    if count > LIMIT_MEMBERS or directory_bytes > LIMIT_DIRECTORY_BYTES or data[-42:-38] == b"PK\6\7":
+        got = f"{count} and a directory of {directory_bytes} bytes"
+        raise DarkrackError(where, f"at most {LIMIT_MEMBERS} members, no zip64", got, EXPORT)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            _check_entries(entries, where, limits, len(data))
+            return {entry.filename: archive.read(entry) for entry in entries}
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        struct.error,
+    ) as error:
+        raise DarkrackError(where, "an undamaged zip", str(error) or type(error).__name__, AGAIN) from error
+
+
+def _check_entries(
+    entries: list[zipfile.ZipInfo], where: str, limits: Mapping[str, int], size_bytes: int
+) -> None:
+    seen: set[str] = set()
+    for entry in entries:
+        name = entry.filename
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
+            got, hint = repr(name[:80]), "do not unpack it; get the file from its maker"
+            raise DarkrackError(where, "member names without folders or signs", got, hint)
+        if name in seen:
+            raise DarkrackError(f"{where}: {name}", "one member of this name", "two", EXPORT)
+        seen.add(name)
+        if entry.flag_bits & ~0x800:  # bit 11 only says that the name is UTF-8
+            raise DarkrackError(
+                f"{where}: {name}",
+                "a plain member",
+                f"zip flags {entry.flag_bits:#x} (encrypted or streamed)",
+                EXPORT,
+            )
+        if entry.compress_type != zipfile.ZIP_STORED:
+            got, hint = (
+                f"compression method {entry.compress_type}",
+                "zip it with `zip -0`, or export it again",
+            )
+            raise DarkrackError(f"{where}: {name}", "a stored member", got, hint)
+        limit_bytes = limits.get(name, LIMIT_FILE_BYTES)
+        if max(entry.file_size, entry.compress_size) > limit_bytes:
+            got = f"{max(entry.file_size, entry.compress_size)} declared"
+            raise DarkrackError(
+                f"{where}: {name}", f"at most {limit_bytes} bytes", got, "this is no Darkrack bundle"
+            )
+        if entry.file_size != entry.compress_size:
+            got = f"{entry.compress_size} stored, {entry.file_size} declared"
+            raise DarkrackError(f"{where}: {name}", "one size", got, EXPORT)
+    # Members that lie on top of each other could add up to far more than the file.
+    total_bytes = sum(entry.file_size for entry in entries)
+    if total_bytes > size_bytes:
+        raise DarkrackError(where, f"members within {size_bytes} bytes", f"{total_bytes} declared", AGAIN)
+
+
+def _parse(path: Path, data: bytes) -> Bundle:
+    """Check the bytes of a bundle against themselves; runs nothing."""
+    files = _members(data, str(path), {MANIFEST: LIMIT_MANIFEST_BYTES}, "a bundle (*.rack, a zip)")
+    if MANIFEST not in files:
+        raise DarkrackError(str(path), f"a member {MANIFEST}", "none", "this is no Darkrack bundle")
+    where = f"{path}: {MANIFEST}"
+    root = _Object(_json(files[MANIFEST], where), where)
+    written = root.integer("format", 0, 2**31)
+    if written != FORMAT:
+        hint = "upgrade darkrack" if written > FORMAT else EXPORT
+        raise DarkrackError(f"{where}: format", f"format {FORMAT}", f"format {written}", hint)
+    manifest = _manifest(root)
+
+    for name in (CARD, GOLDEN):
+        if name not in files:
+            raise DarkrackError(str(path), f"a member {name}", "none", EXPORT)
+    models = {variant.file for variant in manifest.variants.values()}
+    for name in files.keys() - {MANIFEST, CARD, GOLDEN, ONNX} - models:
+        raise DarkrackError(f"{path}: {name}", "only members that the format knows", "a stranger", EXPORT)
+    for name in sorted((files.keys() | manifest.sha256.keys()) - {MANIFEST}):
+        if name not in manifest.sha256 or name not in files:
+            got = "only the one" if name in files else "only the other"
+            raise DarkrackError(f"{path}: {name}", "a member and its sha256 in the manifest", got, EXPORT)
+        digest = hashlib.sha256(files[name]).hexdigest()
+        if digest != manifest.sha256[name]:
+            hint = f"the member was changed after export; {AGAIN}"
+            raise DarkrackError(f"{path}: {name}", f"sha256 {manifest.sha256[name]}", digest, hint)
+    for variant in manifest.variants.values():
+        if variant.file not in files:
+            raise DarkrackError(str(path), f"a member {variant.file}", "none", EXPORT)
+        if len(files[variant.file]) != variant.size_bytes:
+            got = f"{len(files[variant.file])}"
+            raise DarkrackError(f"{path}: {variant.file}", f"{variant.size_bytes} bytes", got, EXPORT)
+    try:
+        files[CARD].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DarkrackError(f"{path}: {CARD}", "text in UTF-8", str(error), EXPORT) from error
+    bundle = Bundle(path, manifest, files)
+    bundle.golden()
+    return bundle
+
+
+def _golden_arrays(data: bytes, where: str, manifest: Manifest) -> dict[str, FloatArray]:
+    """Golden tensors; each header is judged before memory is taken, and none is ever unpickled."""
+    members = _members(data, where, {}, "an .npz (a zip)")
+    shapes = {**manifest.inputs, OUTPUT: manifest.output}
+    if members.keys() != {f"{name}.npy" for name in shapes}:
+        raise DarkrackError(where, f"arrays {', '.join(sorted(shapes))}", ", ".join(sorted(members)), EXPORT)
+    arrays: dict[str, FloatArray] = {}
+    notes: int | None = None
+    for name, shape in shapes.items():
+        place, source = f"{where}: {name}", io.BytesIO(members[f"{name}.npy"])
+        try:
+            if np.lib.format.read_magic(source) != (1, 0):
+                raise ValueError("not version 1.0")
+            found, fortran, dtype = np.lib.format.read_array_header_1_0(source)
+        except ValueError as error:
+            raise DarkrackError(place, "a .npy of version 1.0", str(error), EXPORT) from error
+        if dtype.hasobject:
+            hint = "a pickle can run any program: do not load it elsewhere either"
+            raise DarkrackError(place, "float32 numbers", "pickled Python objects", hint)
+        if dtype != np.dtype("<f4") or fortran:
+            raise DarkrackError(place, "float32 in C order", f"{dtype}, fortran_order {fortran}", EXPORT)
+        if notes is None:
+            notes = found[0] if found else 0
+        if notes < 1 or found != (notes, *shape[1:]):
+            wanted = (
+                f"shape (notes, {', '.join(str(size) for size in shape[1:])}), the same notes >= 1 in all"
+            )
+            raise DarkrackError(place, wanted, str(found), EXPORT)
+        rest = source.read()
+        if len(rest) != 4 * math.prod(found):
+            raise DarkrackError(place, f"{4 * math.prod(found)} bytes of numbers", f"{len(rest)}", EXPORT)
+        arrays[name] = np.frombuffer(rest, "<f4").reshape(found)
+        if not np.isfinite(arrays[name]).all():
+            raise DarkrackError(place, "finite numbers", "NaN or infinity", EXPORT)
+    return arrays
+
+
+# The manifest
+
+
+def _json(data: bytes, where: str) -> object:
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"{text} is no finite number")
+        return number
+
+    try:
+        return json.loads(data.decode("utf-8"), parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError) as error:  # bad UTF-8 and bad JSON are ValueErrors
+        raise DarkrackError(where, "JSON in UTF-8 without NaN", str(error), EXPORT) from error
+
+
+class _Object:
+    """A JSON object that hands out checked values; every error names the path of keys that led there."""
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise DarkrackError(where, "a JSON object", _kind(value), EXPORT)
+        self._value: dict[str, Any] = value
+        self.where = where
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._value)
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def _get(self, key: str) -> Any:
+        if key not in self._value:
+            raise DarkrackError(self.where, f"a key '{key}'", "none", EXPORT)
+        return self._value[key]
+
+    def fail(self, key: str, expected: str, got: str, hint: str = EXPORT) -> DarkrackError:
+        return DarkrackError(f"{self.where}: {key}", expected, got, hint)
+
+    def text(self, key: str, pattern: str = r"[^\x00-\x1f\x7f]*") -> str:
+        value = self._get(key)
+        if not isinstance(value, str):
+            raise self.fail(key, "a string", _kind(value))
+        if not re.fullmatch(pattern, value):
+            raise self.fail(key, f"a string that matches {pattern}", repr(value[:80]))
+        return value
+
+    def integer(self, key: str, low: int, high: int) -> int:
+        value = self._get(key)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.fail(key, "an integer", _kind(value))
+        if not low <= value <= high:
+            raise self.fail(
+                key, f"{low} to {high}", f"{value:.3g}" if abs(value) < 2**63 else "a far larger number"
+            )
+        return value
+
+    def number(self, key: str, low: float, high: float) -> float:
+        value = self._get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self.fail(key, "a number", _kind(value))
+        if not low <= value <= high:
+            raise self.fail(key, f"{low:g} to {high:g}", str(value)[:40])
+        return float(value)
+
+    def numbers(self, key: str, shape: Shape, low: float, high: float) -> DoubleArray:
+        """An array of this shape from nested lists; read-only."""
+        value = self._get(key)
+        found = _shape(value)
+        if found != shape:
+            raise self.fail(
+                key, f"numbers of shape {shape}", _kind(value) if found is None else f"shape {found}"
+            )
+        array = np.array(value, np.float64)
+        if not ((array >= low) & (array <= high)).all():
+            raise self.fail(key, f"numbers from {low:g} to {high:g}", f"{array.min():g} to {array.max():g}")
+        array.setflags(write=False)
+        return array
+
+    def sizes(self, key: str, length: int) -> Shape:
+        array = self.numbers(key, (length,), 1, LIMIT_SIZE)
+        if (array != np.rint(array)).any():
+            raise self.fail(key, "whole numbers", str(array.tolist()))
+        return tuple(int(size) for size in array)
+
+    def object(self, key: str) -> _Object:
+        return _Object(self._get(key), f"{self.where}: {key}")
+
+    def objects(self, key: str, limit: int) -> list[_Object]:
+        value = self._get(key)
+        if not isinstance(value, list):
+            raise self.fail(key, "a list", _kind(value))
+        if len(value) > limit:
+            raise self.fail(key, f"at most {limit} entries", f"{len(value)}")
+        return [_Object(entry, f"{self.where}: {key}[{index}]") for index, entry in enumerate(value)]
+
+    def plain(self) -> dict[str, Any]:
+        return self._value
+
+
+def _kind(value: object) -> str:
+    """How JSON calls it."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "an integer"}
+    return "null" if value is None else names.get(type(value), "a number")
+
+
+def _shape(value: object) -> Shape | None:
+    """Shape of nested lists of numbers, or None where they are ragged or hold something else."""
+    if not isinstance(value, list):
+        return None
+    if all(type(item) in {int, float} for item in value):
+        return (len(value),)
+    inner = {_shape(item) for item in value}
+    shape = inner.pop()
+    return (len(value), *shape) if shape is not None and not inner else None
+
+
+def _manifest(root: _Object) -> Manifest:
+    representation = _representation(root.object("representation"))
+    latent_size = root.integer("latent_size", 1, LIMIT_SIZE)
+    attributes = _attributes(root)
+    count = len(attributes)
+    inputs, output = _signature(root.object("signature"), latent_size, count, representation)
+
+    variants = {}
+    listed = root.object("variants")
+    for name in listed:
+        entry = listed.object(name)
+        file = entry.text("file")
+        if not re.fullmatch(r"[a-z0-9_]+", name) or file != f"generator.{name}.tflite":
+            raise listed.fail(
+                name, "a lower-case name whose file is generator.<name>.tflite", repr(file[:80])
+            )
+        variants[name] = Variant(file, entry.integer("bytes", 1, LIMIT_FILE_BYTES))
+    default_variant = root.text("default_variant")
+    if default_variant not in variants:
+        raise root.fail(
+            "default_variant", f"one of {', '.join(variants) or 'the variants'}", repr(default_variant)
+        )
+
+    pitch_range_midi = root.numbers("pitch_range_midi", (2,), 0.0, 127.0)
+    if not pitch_range_midi[0] < pitch_range_midi[1]:
+        raise root.fail("pitch_range_midi", "the lowest pitch first", str(pitch_range_midi.tolist()))
+    presets = tuple(
+        Preset(
+            entry.text("name", r"[^\x00-\x1f\x7f]{1,100}"),
+            entry.numbers("attributes", (count,), 0.0, 1.0),
+            entry.numbers("z", (latent_size,), -100.0, 100.0),
+        )
+        for entry in root.objects("presets", LIMIT_PRESETS)
+    )
+    _distinct(root, "presets", [preset.name for preset in presets])
+    sources = tuple(
+        Source(entry.text("name"), entry.text("licence"), entry.text("source"))
+        for entry in root.objects("data", 1000)
+    )
+    parity, sha256 = root.object("parity"), root.object("sha256")
+    return Manifest(
+        name=root.text("name", r"[^\x00-\x1f\x7f]{1,100}"),
+        created=root.text("created"),
+        default_variant=default_variant,
+        variants=variants,
+        representation=representation,
+        inputs=inputs,
+        output=output,
+        pitch_range_midi=(float(pitch_range_midi[0]), float(pitch_range_midi[1])),
+        latent_size=latent_size,
+        temperature=root.number("temperature", 1e-3, 1e3),
+        attributes=attributes,
+        copula=_copula(root, count),
+        presets=presets,
+        data=sources,
+        commit=root.text("commit"),
+        recipe_sha256=root.text("recipe_sha256", r"[0-9a-f]{64}"),
+        sha256={name: sha256.text(name, r"[0-9a-f]{64}") for name in sha256},
+        quality=root.object("quality").plain(),
+        macs=root.integer("macs", 0, 10**15),
+        parameters=root.integer("parameters", 0, 10**12),
+        parity_db={hop: parity.object(hop).number("snr_db", -1000.0, 1000.0) for hop in parity},
+    )
+
+
+def _representation(entry: _Object) -> Partials:
+    name = entry.text("name")
+    if name != "partials":
+        raise entry.fail("name", "the representation 'partials'", repr(name), "upgrade darkrack")
+    return Partials(
+        rows=entry.integer("rows", 1, LIMIT_ROWS),
+        frames=entry.integer("frames", 2, LIMIT_FRAMES),
+        frame_rate_hz=entry.number("frame_rate_hz", 1.0, 10_000.0),
+        floor_db=entry.number("floor_db", -300.0, -1.0),
+        limit_hz=entry.number("limit_hz", 20.0, 1e6),
+    )
+
+
+def _signature(
+    entry: _Object, latent_size: int, count: int, representation: Partials
+) -> tuple[dict[str, Shape], Shape]:
+    listed, output = entry.object("inputs"), entry.object("output")
+    wanted = {"z": (1, latent_size), "attributes": (1, count), "pitch": (1, 1), "velocity": (1, 1)}
+    lengths = {**{name: len(shape) for name, shape in wanted.items()}, "noise": 3}
+    if set(listed) != set(lengths):
+        raise entry.fail("inputs", ", ".join(sorted(lengths)), ", ".join(sorted(listed)) or "none")
+    inputs = {name: listed.sizes(name, length) for name, length in lengths.items()}
+    for name, shape in wanted.items():
+        if inputs[name] != shape:
+            raise listed.fail(name, f"shape {list(shape)}", str(list(inputs[name])))
+    if inputs["noise"][0] != 1 or math.prod(inputs["noise"]) > LIMIT_FILE_BYTES // 4:
+        raise listed.fail("noise", "one batch, as float32 within 64 MiB", str(list(inputs["noise"])))
+    frames = output.sizes(OUTPUT, 4)
+    if frames != (1, 2, representation.rows, representation.frames):
+        expected = f"[1, 2, {representation.rows}, {representation.frames}], as the representation has it"
+        raise output.fail(OUTPUT, expected, str(list(frames)))
+    return inputs, frames
+
+
+def _attributes(root: _Object) -> tuple[Attribute, ...]:
+    attributes = []
+    for entry in root.objects("attributes", LIMIT_ATTRIBUTES):
+        quantiles = entry.numbers("quantiles", (QUANTILES,), 0.0, 1.0)
+        fall = np.flatnonzero(np.diff(quantiles) < 0)
+        if fall.size or quantiles[0] == quantiles[-1]:
+            got = f"a fall after index {fall[0]}" if fall.size else "33 times the same"
+            raise entry.fail("quantiles", "soft labels that rise", got)
+        correlation = (
+            None if entry.plain().get("correlation") is None else entry.number("correlation", -1.0, 1.0)
+        )
+        attributes.append(Attribute(entry.text("name", r"[^\x00-\x1f\x7f]{1,100}"), quantiles, correlation))
+    if not attributes:
+        raise root.fail("attributes", "one attribute at least", "none")
+    _distinct(root, "attributes", [attribute.name for attribute in attributes])
+    return tuple(attributes)
+
+
+def _distinct(root: _Object, key: str, names: list[str]) -> None:
+    """Names are found without regard to case, so they must differ without it."""
+    folded = [name.casefold() for name in names]
+    for index, name in enumerate(folded):
+        if name in folded[:index]:
+            raise root.fail(key, "names that differ (whatever their case)", f"{names[index]!r} twice")
+
+
+def _copula(root: _Object, count: int) -> DoubleArray:
+    copula = root.numbers("copula", (count, count), -1.0, 1.0)
+    near = 1e-3  # what rounding to three digits may do; knobs adds a ridge of the same size
+    if np.abs(np.diag(copula) - 1).max() > near or np.abs(copula - copula.T).max() > near:
+        raise root.fail("copula", "a correlation matrix", "not symmetric, or not 1 on the diagonal")
+    try:
+        np.linalg.cholesky(copula + near * np.eye(count))
+    except np.linalg.LinAlgError as error:
+        raise root.fail("copula", "a correlation matrix", "one that is not positive definite") from error
+    return copula

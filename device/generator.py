@@ -1,0 +1,169 @@
+"""Runs a bundle's network: latent, soft labels, pitch, velocity and noise in; frames of one note out.
+
+Two doors to the same kernels. `Network` is a model's bytes and the shapes it promised: what export uses to
+measure parity and what the reader uses to replay golden. `Generator` is a bundle with one of its variants:
+what plays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device.errors import DarkrackError
+
+if TYPE_CHECKING:
+    from device.bundle import Bundle
+
+FloatArray = npt.NDArray[np.float32]
+Shape = tuple[int, ...]
+
+SIGNATURE = "note"  # the TFLite signature that makes one whole note
+OUTPUT = "frames"  # its only output
+LOWEST_MIDI, HIGHEST_MIDI = 0.0, 127.0
+
+
+class Network:
+    """One TFLite model behind named float32 tensors. Not for two threads at once: give each its own.
+
+    ``inputs`` maps names to shapes and ``output`` is the shape of `frames`, batch of 1 included; ``where``
+    names the model in errors. ``reference`` leaves the default delegate (XNNPACK) out: those kernels agree
+    between x86 and ARM to about 1e-7, where XNNPACK's int8 differ by some 3 %; play with the delegate, prove
+    without. Raises DarkrackError where the bytes are no TFLite model or the signature is another one.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        where: str,
+        inputs: Mapping[str, Shape],
+        output: Shape,
+        *,
+        threads: int = 1,
+        reference: bool = False,
+    ) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        self._where = where
+        self._inputs = dict(inputs)
+        kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if reference else OpResolverType.AUTO
+        try:
+            interpreter = Interpreter(
+                model_content=model, num_threads=threads, experimental_op_resolver_type=kernels
+            )
+            signatures = interpreter.get_signature_list()
+        except (ValueError, RuntimeError) as error:
+            hint = "export the bundle again, with this release's ai-edge-litert"
+            raise DarkrackError(where, "a TFLite model that LiteRT can load", str(error), hint) from error
+        if SIGNATURE not in signatures:
+            found = ", ".join(signatures) or "none"
+            raise DarkrackError(where, f"a TFLite signature '{SIGNATURE}'", found, "name it when converting")
+        # The runner copies inputs in and the output out: no view of the arena is left to block the next call.
+        self._run = interpreter.get_signature_runner(SIGNATURE)
+        _same_tensors(where, "inputs", self._inputs, self._run.get_input_details())
+        _same_tensors(where, "output", {OUTPUT: output}, self._run.get_output_details())
+
+    def __call__(self, tensors: Mapping[str, FloatArray]) -> FloatArray:
+        """Frames, in the promised shape, for one set of inputs; DarkrackError where any is not finite."""
+        for name, shape in self._inputs.items():
+            _check(f"{self._where}: input '{name}'", tensors[name], shape)
+        named = {name: np.asarray(tensors[name], np.float32) for name in self._inputs}
+        try:
+            frames: FloatArray = self._run(**named)[OUTPUT]
+        except (ValueError, RuntimeError) as error:
+            raise DarkrackError(
+                self._where, "a model that runs", str(error), "export the bundle again"
+            ) from error
+        wrong = int(np.count_nonzero(~np.isfinite(frames)))
+        if wrong:
+            hint = "darkrack bundle verify FILE; try another variant"
+            raise DarkrackError(
+                self._where, "finite frames", f"{wrong} of {frames.size} NaN or infinite", hint
+            )
+        return frames
+
+
+class Generator:
+    """A bundle's network, ready to make notes; ``variant`` None is the bundle's default.
+
+    Raises DarkrackError naming bundle and variant: unknown variant, a model that does not load or does not
+    have the manifest's tensors. Not for two threads at once.
+    """
+
+    def __init__(
+        self, bundle: Bundle, variant: str | None = None, threads: int = 1, reference: bool = False
+    ) -> None:
+        manifest = bundle.manifest
+        self.variant = manifest.default_variant if variant is None else variant
+        self._where = f"{bundle.path}: variant {self.variant}"
+        self._shapes = manifest.inputs
+        self._lowest, self._highest = manifest.pitch_range_midi
+        model = bundle.model(self.variant)
+        self._network = Network(
+            model, self._where, manifest.inputs, manifest.output, threads=threads, reference=reference
+        )
+
+    def note(
+        self, z: npt.ArrayLike, attributes: npt.ArrayLike, pitch_midi: float, velocity: float, noise_seed: int
+    ) -> FloatArray:
+        """Make one note: (2, rows, frames) float32, level and deviation, for `partials.decode`.
+
+        ``z`` (Z,) latent, standard normal; ``attributes`` (A,) soft labels 0..1, as `Knobs.vector` gives
+        them; ``pitch_midi`` 0..127 with fractions: beyond the trained range the network hears the nearest
+        trained pitch (the timbre stays, the voice still plays the pitch asked for); ``velocity`` 0..1. The
+        same ``noise_seed`` gives the same note. Raises DarkrackError for a wrong shape or range, and for
+        output that is not finite.
+        """
+        _in_range(f"{self._where}: pitch", pitch_midi, LOWEST_MIDI, HIGHEST_MIDI)
+        _in_range(f"{self._where}: velocity", velocity, 0.0, 1.0)
+        heard_midi = min(max(pitch_midi, self._lowest), self._highest)
+        rng = np.random.default_rng(noise_seed)
+        tensors = {
+            "z": self._row("z", z),
+            "attributes": self._row("attributes", attributes),
+            "pitch": np.full((1, 1), heard_midi, np.float32),
+            "velocity": np.full((1, 1), velocity, np.float32),
+            "noise": rng.standard_normal(self._shapes["noise"], dtype=np.float32),
+        }
+        frames: FloatArray = self._network(tensors)[0]
+        return frames
+
+    def _row(self, name: str, values: npt.ArrayLike) -> FloatArray:
+        """(n,) values as the network's (1, n)."""
+        row = np.asarray(values, np.float32)
+        _check(f"{self._where}: {name}", row, self._shapes[name][1:])
+        return row[np.newaxis]
+
+
+def _check(where: str, values: FloatArray, shape: Shape) -> None:
+    if values.shape != shape:
+        raise DarkrackError(
+            where, f"shape {shape}", str(values.shape), "take the sizes from the bundle's manifest"
+        )
+    if not np.isfinite(values).all():
+        raise DarkrackError(where, "finite values", "NaN or infinity", "check what computed them")
+
+
+def _in_range(where: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # NaN fails it too
+        raise DarkrackError(where, f"{low:g} to {high:g}", f"{value:g}", "clip it before asking for a note")
+
+
+def _same_tensors(where: str, what: str, promised: Mapping[str, Shape], details: Mapping[str, Any]) -> None:
+    """The model's own tensors must be those of the manifest: names, shapes, float32."""
+    found = {
+        name: (tuple(int(size) for size in d["shape"]), np.dtype(d["dtype"])) for name, d in details.items()
+    }
+    wanted = {name: (shape, np.dtype(np.float32)) for name, shape in promised.items()}
+    if found != wanted:
+
+        def text(tensors: Mapping[str, tuple[Shape, Any]]) -> str:
+            return ", ".join(
+                f"{name} {dtype} {list(shape)}" for name, (shape, dtype) in sorted(tensors.items())
+            )
+
+        hint = "model and manifest come from different exports; export again"
+        raise DarkrackError(where, f"{what} {text(wanted)}", text(found), hint)

@@ -1,0 +1,140 @@
+"""Turns knobs into the vector of soft labels that the network hears.
+
+A condition is a whole vector, and its entries are strongly correlated: a note that is more "Trumpet" is also
+more "Brass instrument". So a knob that is turned moves its own attribute to the place asked for, and carries
+the others along as the training notes do: in normal scores (a Gaussian copula) the rest moves by its
+conditional mean. "Solo" leaves the rest where it was, as the paper does (DarkGAN, Nistal et al. 2021).
+
+Three scales for one attribute: the soft label 0..1 that the network hears; the position 0..1 of a knob, along
+the 33 quantiles of the training notes; and the normal score, Phi^-1 of the probability at that position.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from device.bundle import Attribute, Bundle, Preset
+from device.errors import DarkrackError
+
+DoubleArray = npt.NDArray[np.float64]
+
+MOST = 2.0  # the end of over-emphasis; 1 is the end of what the training notes had
+TAIL = 0.005  # the quantile tables end at the .005 and .995 quantiles
+RIDGE = 1e-3  # keeps the conditional mean of near-equal attributes bounded
+
+_NORMAL = statistics.NormalDist()
+
+
+class Knobs:
+    """The knobs of one bundle: its attributes and how they hang together (copula (A, A))."""
+
+    def __init__(self, attributes: Sequence[Attribute], copula: npt.ArrayLike) -> None:
+        self.names = tuple(attribute.name for attribute in attributes)
+        self._tables = np.stack([attribute.quantiles for attribute in attributes])  # (A, 33)
+        self._copula: DoubleArray = np.asarray(copula, np.float64)
+        self._grid = np.linspace(0.0, 1.0, self._tables.shape[1])
+
+    def vector(self, base: npt.ArrayLike, settings: Mapping[str, float], carry: bool = True) -> DoubleArray:
+        """Soft labels (A,) in 0..1 for a preset's soft labels ``base`` (A,) with some knobs set.
+
+        A setting of 0..1 is a position along the attribute's quantiles; above 1, to 2, it is over-emphasis:
+        as far again beyond the highest quantile as that is from the median, and no further than 1. ``carry``
+        moves the attributes that are not set along with those that are; without it they stay. Names count
+        without their case. Raises DarkrackError for an unknown or doubled name, a setting outside 0..2, a
+        base of another size.
+        """
+        labels = np.array(base, np.float64)
+        if labels.shape != (len(self.names),) or not ((labels >= 0) & (labels <= 1)).all():
+            expected = f"{len(self.names)} soft labels from 0 to 1"
+            raise DarkrackError(
+                "attributes", expected, f"shape {labels.shape}", "start from one of the presets"
+            )
+        asked: dict[int, float] = {}
+        for name, setting in settings.items():
+            index = self.index(name)
+            if index in asked:
+                raise DarkrackError(f"knob {name!r}", "one setting", "two", "leave one out")
+            if not 0.0 <= setting <= MOST:
+                hint = "0 to 1 is the range of the training notes, above it over-emphasis"
+                raise DarkrackError(f"knob {name!r}", f"0 to {MOST:g}", f"{setting:g}", hint)
+            asked[index] = setting
+        if not asked:
+            return labels
+        moved = sorted(asked)
+        if carry:
+            self._carry(labels, moved, [asked[index] for index in moved])
+        for index in moved:
+            labels[index] = self.label(index, asked[index])
+        return labels
+
+    def index(self, name: str) -> int:
+        """Where in the vector the attribute of this name is; DarkrackError suggests the nearest name."""
+        return _find(name, self.names, "attribute")
+
+    def label(self, index: int, setting: float) -> float:
+        """The soft label of one attribute at a setting of 0..2."""
+        table = self._tables[index]
+        if setting <= 1.0:
+            return float(np.interp(setting, self._grid, table))
+        highest, median = table[-1], table[len(table) // 2]
+        return float(min(highest + (setting - 1.0) * (highest - median), 1.0))
+
+    def position(self, index: int, label: float) -> float:
+        """The setting 0..1 that gives an attribute this soft label; the middle where its table is flat."""
+        table = self._tables[index]
+        # interp gives the right end of a flat stretch; of the table read backwards it gives the left one.
+        last = float(np.interp(label, table, self._grid))
+        first = 1.0 - float(np.interp(-label, -table[::-1], self._grid))
+        return (first + last) / 2.0
+
+    def _carry(self, labels: DoubleArray, moved: list[int], settings: list[float]) -> None:
+        """Move all but ``moved`` by the conditional mean of their normal scores, in place."""
+        rest = [index for index in range(len(self.names)) if index not in set(moved)]
+        scores = np.array([_score(self.position(index, labels[index])) for index in range(len(self.names))])
+        shift = np.array([_score(setting) for setting in settings]) - scores[moved]  # (K,)
+        within = self._copula[np.ix_(moved, moved)] + RIDGE * np.eye(len(moved))  # (K, K)
+        across = self._copula[np.ix_(rest, moved)]  # (A - K, K)
+        for index, step in zip(rest, across @ np.linalg.solve(within, shift), strict=True):
+            # A base beyond the ends of its table keeps its distance from the end, so that a knob that is not
+            # moved changes nothing.
+            beyond = labels[index] - self.label(index, self.position(index, labels[index]))
+            labels[index] = min(max(self.label(index, _position(scores[index] + step)) + beyond, 0.0), 1.0)
+
+
+def preset(bundle: Bundle, name: str | None = None) -> Preset:
+    """The preset of this name, whatever its case, or the first; DarkrackError suggests the nearest."""
+    presets = bundle.manifest.presets
+    if not presets:
+        raise DarkrackError(
+            f"{bundle.path}: presets", "one preset at least", "none", "export the bundle again"
+        )
+    return presets[0 if name is None else _find(name, [entry.name for entry in presets], "preset")]
+
+
+def _find(name: str, names: Sequence[str], what: str) -> int:
+    folded = [known.casefold() for known in names]
+    wanted = name.strip().casefold()
+    if wanted in folded:
+        return folded.index(wanted)
+    near = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.5)
+    hint = (
+        f"did you mean {names[folded.index(near[0])]!r}?" if near else "darkrack bundle show FILE lists them"
+    )
+    raise DarkrackError(what, f"one of the bundle's {len(names)} {what}s", repr(name), hint)
+
+
+def _score(setting: float) -> float:
+    """Normal score at a position: 0 and 1 are the .005 and .995 quantiles, +-2.58; beyond 1 counts as 1."""
+    return _NORMAL.inv_cdf(TAIL + (1.0 - 2.0 * TAIL) * min(max(setting, 0.0), 1.0))
+
+
+def _position(score: float) -> float:
+    """The position 0..1 of a normal score; the inverse of `_score`."""
+    probability = 0.5 * math.erfc(-score / math.sqrt(2.0))
+    return min(max((probability - TAIL) / (1.0 - 2.0 * TAIL), 0.0), 1.0)
