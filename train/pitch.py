@@ -1,0 +1,140 @@
+"""At which pitch a note really sounds: YIN on its steadiest stretch, confirmed and refined on its partials.
+
+YIN: de Cheveigné & Kawahara, "YIN, a fundamental frequency estimator for speech and music", JASA 111 (2002).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from train.notes import nominal_hz
+
+SILENT_DB = -70.0  # a note whose peak stays under this has no sample behind it
+TUNE_CENTS = 50.0  # nearer than half a semitone is the key that was pressed
+STRETCH_S = 0.4  # 13 periods of 32.7 Hz, an octave under the lowest usual key
+ATTACK_S = 0.06  # left out: transients have no pitch
+HIGHEST_HZ = 8000.0  # partials above add noise and no knowledge
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sounding:
+    """``f0_hz`` and its deviation from the key in ``cents``, None where there is none; ``check`` as in notes.csv."""
+
+    f0_hz: float | None
+    cents: float | None
+    check: str
+
+
+def measure(audio: npt.NDArray[np.floating], sample_rate_hz: int, pitch: float) -> Sounding:
+    """Find the f0 of a note that claims MIDI ``pitch``; ``audio`` mono, full scale 1.
+
+    YIN proposes, the spectrum decides: an octave is believed only where the energy of the partials says so, and
+    the key that was pressed is asked first. The f0 is the energy-weighted mean of partial frequency over
+    partial number, good to about a cent on steady tones.
+    """
+    import librosa
+
+    if not len(audio) or np.max(np.abs(audio)) < 10 ** (SILENT_DB / 20):
+        return Sounding(None, None, "silent")
+    nominal = nominal_hz(pitch)
+    stretch = _steadiest(np.asarray(audio, np.float64), sample_rate_hz)
+
+    # Two octaves either way, and a little; YIN needs two of the longest periods in a frame.
+    low = max(nominal / 4.5, 20.0)
+    high = min(nominal * 4.5, 0.4 * sample_rate_hz)
+    frame = 1 << math.ceil(math.log2(2.0 * sample_rate_hz / low + 4.0))
+    if len(stretch) < frame:
+        stretch = np.pad(stretch, (0, frame - len(stretch)))
+    hop = max((len(stretch) - frame) // 4, 1)
+    found = librosa.yin(
+        stretch, fmin=low, fmax=high, sr=sample_rate_hz, frame_length=frame, hop_length=hop, center=False
+    )
+    proposal = float(np.median(found))
+
+    partials = _Partials(stretch, sample_rate_hz)
+    octave = round(math.log2(proposal / nominal))
+    at_key = proposal / 2.0**octave  # the proposal, brought beside the key
+    if abs(_cents(at_key, nominal)) > TUNE_CENTS:
+        at_key = nominal
+    for candidate in (at_key, proposal, 2.0 * proposal, 0.5 * proposal):
+        f0_hz = partials.refine(candidate)
+        if partials.bear_out(f0_hz):
+            cents = _cents(f0_hz, nominal)
+            off_octave = cents - 1200.0 * round(cents / 1200.0)
+            if abs(cents) <= TUNE_CENTS:
+                check = "ok"
+            else:
+                check = "octave" if abs(off_octave) <= TUNE_CENTS else "detuned"
+            return Sounding(f0_hz, cents, check)
+    return Sounding(None, None, "unpitched")
+
+
+def _cents(f_hz: float, reference_hz: float) -> float:
+    return 1200.0 * math.log2(f_hz / reference_hz)
+
+
+def _steadiest(audio: FloatArray, sample_rate_hz: int) -> FloatArray:
+    """The stretch after the attack whose quietest 10 ms are loudest: it neither starts, stops nor decays away."""
+    block = sample_rate_hz // 100
+    blocks = len(audio) // block
+    length = round(STRETCH_S * 100)
+    if blocks <= length:
+        return audio
+    level = np.sqrt(np.mean(np.square(audio[: blocks * block].reshape(blocks, block)), axis=1))
+    begin = int(np.argmax(level > 0.05 * level.max())) + round(ATTACK_S * 100)
+    begin = min(begin, blocks - length)
+    windows = np.lib.stride_tricks.sliding_window_view(level[begin:], length)
+    at = (begin + int(np.argmax(windows.min(axis=1)))) * block
+    return audio[at : at + length * block]
+
+
+class _Partials:
+    """The power spectrum of a stretch, asked how much of it a harmonic series explains."""
+
+    def __init__(self, stretch: FloatArray, sample_rate_hz: int) -> None:
+        size = 1 << math.ceil(math.log2(2 * len(stretch)))  # zero-padded twofold, for the parabola
+        power = np.abs(np.fft.rfft(stretch * np.hanning(len(stretch)), size)) ** 2
+        self.bin_hz = sample_rate_hz / size
+        self.power = power[: int(min(HIGHEST_HZ, 0.45 * sample_rate_hz) / self.bin_hz)]
+        self.power[: int(20.0 / self.bin_hz)] = 0.0
+        self.total = float(self.power.sum())
+        self.lobe = 4 * size / len(stretch) / 2  # bins from the centre of a Hann main lobe to its end
+
+    def explained(self, f0_hz: float) -> float:
+        """The share of the energy within a main lobe (or 2 % of the frequency) of a multiple of ``f0_hz``."""
+        multiples = f0_hz / self.bin_hz * np.arange(1, int(len(self.power) * self.bin_hz / f0_hz) + 1)
+        if not len(multiples):
+            return 0.0
+        bins = np.arange(len(self.power))
+        nearest = multiples[np.clip(np.round(bins / multiples[0]).astype(int) - 1, 0, len(multiples) - 1)]
+        near = np.abs(bins - nearest) <= np.maximum(self.lobe, 0.02 * nearest)
+        return float(self.power[near].sum()) / self.total
+
+    def bear_out(self, f0_hz: float) -> bool:
+        """Whether the series of ``f0_hz`` holds the sound, and none of its sub-series holds it as well."""
+        whole = self.explained(f0_hz)
+        return whole > 0.7 and all(whole - self.explained(m * f0_hz) > 0.01 for m in (2, 3, 5))
+
+    def refine(self, f0_hz: float) -> float:
+        """The f0 that the ten lowest partials agree on, each weighted by its power."""
+        weights, values = 0.0, 0.0
+        for k in range(1, 11):
+            centre = k * f0_hz / self.bin_hz
+            reach = max(0.03 * centre, 2.0)
+            first, last = math.ceil(centre - reach), math.floor(centre + reach)
+            if first < 1 or last >= len(self.power) - 1:
+                continue
+            peak = first + int(np.argmax(self.power[first : last + 1]))
+            a, b, c = np.log(self.power[peak - 1 : peak + 2] + 1e-30)
+            if not (b >= a and b >= c and 2 * b - a - c > 0):
+                continue  # a slope of something else, not a partial
+            at = peak + 0.5 * (a - c) / (a - 2 * b + c)
+            weights += self.power[peak]
+            values += self.power[peak] * at * self.bin_hz / k
+        return float(values / weights) if weights > 0.0 else f0_hz

@@ -1,0 +1,255 @@
+"""Notes from a SoundFont: which programs it holds, and fluidsynth playing them one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from device.errors import DarkrackError
+
+SAMPLE_RATE_HZ = 48_000
+# One slot is lead, hold, tail, guard. fluidsynth plays MIDI in blocks of 64 samples = 4/3 ms and times it in whole
+# milliseconds; at multiples of 4 ms = 3 blocks both grids meet, and every note starts at the same offset in its slot.
+GRID_MS = 4
+GUARD_MS = 20  # all sound off, then silence: nothing of a note reaches the next
+LEAD_MS = 100  # before the first note, for the program change
+LATENCY_SAMPLES = 64  # an event sounds one block after the block that it falls in
+
+# General MIDI level 1: first program of a group -> NSynth's family and source. NSynth has no pads, effects,
+# percussion; they get names of their own.
+_GROUPS: tuple[tuple[int, str, str], ...] = (
+    (0, "keyboard", "acoustic"),
+    (4, "keyboard", "electronic"),  # electric pianos
+    (6, "keyboard", "acoustic"),  # harpsichord
+    (7, "keyboard", "electronic"),  # clavinet
+    (8, "mallet", "acoustic"),
+    (16, "organ", "electronic"),
+    (19, "organ", "acoustic"),  # church and reed organ
+    (21, "reed", "acoustic"),  # accordion, harmonica, bandoneon: free reeds
+    (24, "guitar", "acoustic"),
+    (26, "guitar", "electronic"),
+    (32, "bass", "acoustic"),
+    (33, "bass", "electronic"),
+    (38, "bass", "synthetic"),
+    (40, "string", "acoustic"),
+    (47, "mallet", "acoustic"),  # timpani
+    (48, "string", "acoustic"),
+    (50, "string", "synthetic"),
+    (52, "vocal", "acoustic"),
+    (54, "vocal", "synthetic"),
+    (55, "string", "acoustic"),  # orchestra hit
+    (56, "brass", "acoustic"),
+    (62, "brass", "synthetic"),
+    (64, "reed", "acoustic"),
+    (72, "flute", "acoustic"),
+    (80, "synth_lead", "synthetic"),
+    (88, "synth_pad", "synthetic"),
+    (96, "synth_effect", "synthetic"),
+    (104, "guitar", "acoustic"),  # sitar, banjo, shamisen, koto: plucked, with a neck or without
+    (108, "mallet", "acoustic"),  # kalimba
+    (109, "reed", "acoustic"),  # bagpipe
+    (110, "string", "acoustic"),  # fiddle
+    (111, "reed", "acoustic"),  # shanai
+    (112, "mallet", "acoustic"),  # tinkle bell, agogo, steel drums
+    (115, "percussion", "acoustic"),
+    (118, "percussion", "synthetic"),
+    (120, "sound_effect", "acoustic"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """One sound of a SoundFont: MIDI ``bank`` and ``program`` (0-based), ``name`` as the font gives it."""
+
+    bank: int
+    program: int
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """What is played on every program: MIDI ``pitches`` and ``velocities``, key held ``hold_ms``, then ``tail_ms``."""
+
+    pitches: tuple[int, ...]
+    velocities: tuple[int, ...]
+    hold_ms: int
+    tail_ms: int
+
+
+def family(program: int) -> tuple[str, str]:
+    """NSynth's instrument family and source ("acoustic", "electronic", "synthetic") of a General MIDI program."""
+    return next((name, source) for first, name, source in reversed(_GROUPS) if program >= first)
+
+
+def instrument_name(font: Path, preset: Preset) -> str:
+    """instrument_str: font, program and name in lower case, as in ``fluidr3_000_yamaha_grand_piano``."""
+    return (
+        f"{_slug(re.sub(r'[ _-]*gm$', '', font.stem, flags=re.I))}_{preset.program:03d}_{_slug(preset.name)}"
+    )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "unnamed"
+
+
+def read_presets(path: Path) -> list[Preset]:
+    """The presets of a SoundFont 2 (or 3) file by bank and program, from its ``phdr`` chunk.
+
+    SoundFont 2.04 specification, section 7.2: RIFF 'sfbk' holds the lists INFO, sdta, pdta; pdta holds phdr, 38 bytes
+    a preset and a last one, "EOP", that ends the table:
+
+        char name[20] | u16 program | u16 bank | u16 first zone | u32 library, genre, morphology
+
+    Raises DarkrackError that says what is malformed.
+    """
+    try:
+        with path.open("rb") as source:
+            size = source.seek(0, 2)
+            source.seek(0)
+            return _presets(source, size, str(path))
+    except OSError as error:
+        raise DarkrackError(str(path), "a SoundFont (.sf2)", error.strerror or str(error)) from error
+
+
+def _presets(source: BinaryIO, size: int, where: str) -> list[Preset]:
+    head = source.read(12)
+    if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"sfbk":
+        raise DarkrackError(
+            where, "a SoundFont (RIFF, form 'sfbk')", f"a file that begins with {head[:12]!r}"
+        )
+    end = 8 + struct.unpack("<I", head[4:8])[0]
+    if end > size:
+        raise DarkrackError(
+            where, f"{end} bytes, as its head says", f"{size}", "download it again: it is cut short"
+        )
+    position = 12
+    for name, start, length in _chunks(source, position, end, where):
+        if name != b"LIST":
+            continue
+        source.seek(start)
+        if source.read(4) != b"pdta":
+            continue
+        for inner, at, count in _chunks(source, start + 4, start + length, where):
+            if inner == b"phdr":
+                source.seek(at)
+                return _preset_table(source.read(count), where)
+        raise DarkrackError(where, "a preset table (chunk 'phdr' in list 'pdta')", "none")
+    raise DarkrackError(where, "a list 'pdta'", "none")
+
+
+def _chunks(source: BinaryIO, start: int, end: int, where: str) -> Iterator[tuple[bytes, int, int]]:
+    """The RIFF chunks between two positions: name, position and length of the content (padded to even length)."""
+    while start < end:
+        source.seek(start)
+        head = source.read(8)
+        length = struct.unpack("<I", head[4:])[0] if len(head) == 8 else 0
+        if len(head) < 8 or start + 8 + length > end:
+            raise DarkrackError(
+                f"{where}, byte {start}",
+                "a chunk inside its list",
+                f"{head[:4]!r} of {length} bytes past its end",
+            )
+        yield head[:4], start + 8, length
+        start += 8 + length + length % 2
+
+
+def _preset_table(table: bytes, where: str) -> list[Preset]:
+    if len(table) % 38 or len(table) < 2 * 38:
+        raise DarkrackError(
+            where, "a preset table of 38 bytes a preset, with its end mark", f"{len(table)} bytes"
+        )
+    presets = []
+    for at in range(0, len(table) - 38, 38):  # the last record only ends the table
+        name, program, bank = struct.unpack_from("<20sHH", table, at)
+        text = name.split(b"\0")[0].decode("latin-1").strip()
+        presets.append(Preset(bank, program, text))
+    return sorted(presets, key=lambda preset: (preset.bank, preset.program))
+
+
+def fluidsynth_path() -> str:
+    """Where fluidsynth is; DarkrackError with how to install it where it is not."""
+    path = shutil.which("fluidsynth")
+    if path is None:
+        raise DarkrackError(
+            "darkrack data soundfont",
+            "the program fluidsynth",
+            "none on the PATH",
+            "apt install fluidsynth fluid-soundfont-gm (Debian, Raspberry Pi OS), brew install fluid-synth (macOS)",
+        )
+    return path
+
+
+def render(font: Path, program: int, keys: Keys) -> Iterator[tuple[int, int, npt.NDArray[np.float64]]]:
+    """Play every pitch at every velocity on one program of bank 0: yields (pitch, velocity, audio).
+
+    ``audio`` is mono (the mean of the channels), float64, hold + tail long at SAMPLE_RATE_HZ; its first sample is the
+    first that the note can sound in. One fluidsynth process plays all notes, each in a slot of its own with all
+    sound off at its end; no reverb, no chorus, gain 1, floating point, so nothing clips and nothing is rounded.
+    Raises DarkrackError where fluidsynth is missing or fails.
+    """
+    import soundfile
+
+    order = [(pitch, velocity) for pitch in keys.pitches for velocity in keys.velocities]
+    hold_ms, sound_ms = keys.hold_ms, keys.hold_ms + keys.tail_ms
+    slot_ms = -(-(sound_ms + GUARD_MS) // GRID_MS) * GRID_MS
+    with tempfile.TemporaryDirectory(prefix="darkrack-") as folder:
+        score, wave, config = Path(folder, "notes.mid"), Path(folder, "notes.w64"), Path(folder, "empty.conf")
+        config.touch()  # instead of the user's own fluidsynth settings
+        _write_score(score, program, order, hold_ms, sound_ms, slot_ms)
+        # w64, because a WAV ends at 4 GiB.
+        command = [fluidsynth_path(), "-f", str(config), "-n", "-i", "-q", "-R", "0", "-C", "0", "-g", "1"]
+        command += ["-r", str(SAMPLE_RATE_HZ), "-T", "w64", "-O", "float", "-F", str(wave)]
+        command += ["-o", "synth.dynamic-sample-loading=1", "-o", "synth.midi-bank-select=gm"]
+        done = subprocess.run([*command, str(font), str(score)], capture_output=True, text=True, check=False)
+        frames = (LEAD_MS + slot_ms * len(order)) * SAMPLE_RATE_HZ // 1000
+        try:
+            source = soundfile.SoundFile(wave)
+        except soundfile.LibsndfileError as error:
+            raise _failed(font, program, done) from error
+        with source:
+            if done.returncode or "error" in done.stderr or source.frames < frames:
+                raise _failed(font, program, done)
+            for index, (pitch, velocity) in enumerate(order):
+                start = (LEAD_MS + index * slot_ms) * SAMPLE_RATE_HZ // 1000 + LATENCY_SAMPLES
+                source.seek(start)
+                audio = source.read(sound_ms * SAMPLE_RATE_HZ // 1000, dtype="float64", always_2d=True)
+                yield pitch, velocity, audio.mean(axis=1)
+
+
+def _failed(font: Path, program: int, done: subprocess.CompletedProcess[str]) -> DarkrackError:
+    said = " ".join((done.stderr or done.stdout).split()) or "no word"
+    return DarkrackError(
+        f"{font}, program {program}", "fluidsynth to render it", f"status {done.returncode}: {said[:300]}"
+    )
+
+
+def _write_score(
+    path: Path, program: int, order: list[tuple[int, int]], hold_ms: int, sound_ms: int, slot_ms: int
+) -> None:
+    """A MIDI file whose tick is one millisecond: 500 ticks a beat, 500,000 microseconds a beat."""
+    import mido
+
+    events = [(0, mido.Message("program_change", program=program))]
+    for index, (pitch, velocity) in enumerate(order):
+        start = LEAD_MS + index * slot_ms
+        events.append((start, mido.Message("note_on", note=pitch, velocity=velocity)))
+        events.append((start + hold_ms, mido.Message("note_off", note=pitch)))
+        events.append((start + sound_ms, mido.Message("control_change", control=120)))  # all sound off
+    # Something to play until the last slot is whole.
+    events.append((LEAD_MS + slot_ms * len(order) + 100, mido.Message("control_change", control=120)))
+    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=500_000)])
+    now = 0
+    for time, message in events:
+        track.append(message.copy(time=time - now))
+        now = time
+    mido.MidiFile(type=0, ticks_per_beat=500, tracks=[track]).save(path)
