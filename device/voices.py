@@ -30,7 +30,7 @@ Array = npt.NDArray[np.float32]
 SEGMENT = 64  # samples: 1.3 ms at 48 kHz, six of them between two frames at 125 Hz
 FADE_S = 0.004  # of a voice that is stolen or killed
 ONSET_S = 0.001  # takes the step out of a note that begins loud
-BEND_S = 0.003  # time constant of the pitch's way to where it was bent
+GLIDE_S = 0.003  # time constant of pitch and gain on their way to where they were sent
 SHORTEST_RELEASE_S = 0.02
 GONE = 10 ** (-90 / 20)  # amplitude below which a released voice is over
 INAUDIBLE = 10 ** (-130 / 20)  # amplitude below which a partial is not computed; keeps denormals out, too
@@ -43,7 +43,7 @@ VOICE = np.dtype(
     [
         ("active", np.bool_),
         ("released", np.bool_),
-        ("level", np.float64),  # RMS of the segment being played, full scale = 1
+        ("rms", np.float64),  # of the segment being played, both channels together, full scale = 1
         ("age_samples", np.int64),  # played
         (
             "made_samples",
@@ -53,7 +53,9 @@ VOICE = np.dtype(
         ("loop_end_frames", np.float64),
         ("f0_hz", np.float64),
         ("f0_goal_hz", np.float64),
-        ("left", np.float64),  # gains
+        ("gain", np.float64),
+        ("gain_goal", np.float64),
+        ("left", np.float64),  # equal power: left^2 + right^2 = 1
         ("right", np.float64),
         ("release_gain", np.float64),
         ("release_step", np.float64),  # factor per sample
@@ -97,9 +99,9 @@ class State(NamedTuple):
 class VoiceBank:
     """A fixed number of voices that render into one stereo block; nothing is allocated after construction.
 
-    Events (start, release, morph, bend, kill) take effect at the next sample rendered; split the block for an
+    Events (start, release, morph, bend, level, kill) take effect at the next sample rendered; split the block for an
     event inside it. Pitch and spectrum follow within a segment (SEGMENT samples). ``active`` (V,) bool and
-    ``level`` (V,) RMS, full scale 1, are live views. How blocks are split does not change the sound.
+    ``rms`` (V,), full scale 1, are live views. How blocks are split does not change the sound.
 
     ``rows`` and ``frames`` are the most that a note may have. ``limit_hz``: partials above it, or above
     0.45 sample_rate_hz, are silent. Constructing a bank compiles the kernel (seconds the first time; cached).
@@ -147,7 +149,7 @@ class VoiceBank:
         )
         self._starts = 0
         self.active: npt.NDArray[np.bool_] = self._state.voice["active"]
-        self.level: npt.NDArray[np.float64] = self._state.voice["level"]
+        self.rms: npt.NDArray[np.float64] = self._state.voice["rms"]
         self._warm_up()
 
     def start(  # noqa: PLR0917 (what a note is)
@@ -194,6 +196,11 @@ class VoiceBank:
         """Move a sounding note's pitch to ``f0_hz``; a value that is not finite and above zero is ignored."""
         if 0 < f0_hz < math.inf:
             self._state.voice[voice]["f0_goal_hz"] = f0_hz
+
+    def level(self, voice: int, gain: float) -> None:
+        """Move a sounding note to another linear gain; a value that is not finite and >= 0 is ignored."""
+        if 0 <= gain < math.inf:
+            self._state.voice[voice]["gain_goal"] = gain
 
     def kill(self, voice: int) -> None:
         """Silence a voice within FADE_S; it is free at once."""
@@ -329,7 +336,9 @@ def _segment(s, v):  # type: ignore[no-untyped-def]
     """Synthesise the next SEGMENT samples of a voice into its `mono`."""
     voice = s.voice[v]
     voice.made_samples += SEGMENT
-    voice.f0_hz += (voice.f0_goal_hz - voice.f0_hz) * (1 - math.exp(-SEGMENT / (BEND_S * s.sample_rate_hz)))
+    glide = 1 - math.exp(-SEGMENT / (GLIDE_S * s.sample_rate_hz))
+    voice.f0_hz += (voice.f0_goal_hz - voice.f0_hz) * glide
+    gain_change = (voice.gain_goal - voice.gain) * glide
     voice.morph = max(voice.morph - voice.morph_step, 0.0)
     decay_gain, decay_step = s.decay_gain[v], s.decay_step[v]
     if voice.made_samples * s.frame_rate_hz > voice.loop_start_frames * s.sample_rate_hz:
@@ -358,7 +367,11 @@ def _segment(s, v):  # type: ignore[no-untyped-def]
                 sine = (x - x * q) * (_P0 + q * (_P1 + q * (_P2 + q * (_P3 + q * _P4))))
                 mono[n] += (begin + slope * np.float32(n)) * sine
             energy += end * end
-    voice.level = math.sqrt(energy / 2) * math.sqrt(voice.left**2 + voice.right**2) * voice.release_gain
+    gain, gain_slope = np.float32(voice.gain), np.float32(gain_change / SEGMENT)
+    for n in range(SEGMENT):
+        mono[n] *= gain + gain_slope * np.float32(n)
+    voice.gain += gain_change
+    voice.rms = math.sqrt(energy / 2) * voice.gain * voice.release_gain
 
 
 @_compiled(fastmath=_FAST)
@@ -371,10 +384,9 @@ def _play(s, v, out):  # type: ignore[no-untyped-def]
     while done < out.shape[0]:
         if voice.age_samples == voice.made_samples:
             at_loop = voice.made_samples * s.frame_rate_hz >= voice.loop_start_frames * s.sample_rate_hz
-            gain = voice.release_gain * math.sqrt(voice.left**2 + voice.right**2)
-            if voice.released and (gain < GONE or (at_loop and voice.level < GONE)):
+            if voice.released and (voice.release_gain * voice.gain < GONE or (at_loop and voice.rms < GONE)):
                 voice.active = False
-                voice.level = 0
+                voice.rms = 0
                 return
             _segment(s, v)
         cursor = voice.age_samples - (voice.made_samples - SEGMENT)
@@ -410,7 +422,7 @@ def _cut(s, v):  # type: ignore[no-untyped-def]
         s.tail[at, 0] += s.cut[i, 0] * fade
         s.tail[at, 1] += s.cut[i, 1] * fade
     s.voice[v].active = False
-    s.voice[v].level = 0
+    s.voice[v].rms = 0
 
 
 @_compiled(fastmath=_FAST)
@@ -423,7 +435,8 @@ def _start(s, v, note, f0_hz, gain, pan, release_s, start):  # type: ignore[no-u
     voice.age_samples, voice.made_samples = 0, 0
     voice.f0_hz, voice.f0_goal_hz = f0_hz, f0_hz
     angle = (min(max(pan, -1.0), 1.0) + 1) * (math.pi / 4)
-    voice.left, voice.right = gain * math.cos(angle), gain * math.sin(angle)
+    voice.left, voice.right = math.cos(angle), math.sin(angle)
+    voice.gain, voice.gain_goal = gain, gain
     seconds = release_s if SHORTEST_RELEASE_S < release_s < np.inf else SHORTEST_RELEASE_S
     voice.release_gain, voice.release_step = 1.0, 10 ** (-60 / 20 / (seconds * s.sample_rate_hz))
     voice.morph, voice.morph_step = 0.0, 0.0
