@@ -99,22 +99,21 @@ class State(NamedTuple):
 class VoiceBank:
     """A fixed number of voices that render into one stereo block; nothing is allocated after construction.
 
-    Events (start, release, morph, bend, level, kill) take effect at the next sample rendered; split the block for an
-    event inside it. Pitch and spectrum follow within a segment (SEGMENT samples). ``active`` (V,) bool and
-    ``rms`` (V,), full scale 1, are live views. How blocks are split does not change the sound.
+    Events (start, release, morph, bend, level, kill) take effect at the next sample rendered; split the block
+    for an event inside it. Pitch, gain and spectrum follow at the next segment (SEGMENT samples). ``active``
+    (V,) bool and ``rms`` (V,), full scale 1, are live views. How blocks are split does not change the sound.
 
     ``rows`` and ``frames`` are the most that a note may have. ``limit_hz``: partials above it, or above
     0.45 sample_rate_hz, are silent. Constructing a bank compiles the kernel (seconds the first time; cached).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (its sizes and rates)
         self,
         voices: int,
         rows: int,
         frames: int,
         sample_rate_hz: float,
         frame_rate_hz: float,
-        *,
         limit_hz: float = 16_000.0,
     ) -> None:
         if min(voices, rows, frames) < 1 or not (sample_rate_hz > 0 and frame_rate_hz > 0 and limit_hz > 0):
