@@ -1,8 +1,9 @@
 """MIDI channel messages into what a performance does: the same for a file, the demo and a live port.
 
-One bundle is one instrument, so program changes mean nothing, and all channels turn the same knobs; level, bend,
-pedal and notes belong to their channel. Sources: MIDI 1.0 Detailed Specification; General MIDI 1 (volume starts
-at 100, bend range at 2 semitones, channel 10 is drums); RP-015 (what Reset All Controllers resets).
+One bundle is one instrument, so program changes mean nothing, and all channels turn the same knobs; level,
+bend, pedal and notes belong to their channel. Sources: MIDI 1.0 Detailed Specification; General MIDI 1
+(volume starts at 100, bend range at 2 semitones, channel 10 is drums); RP-015 (what Reset All Controllers
+resets).
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class Receiver:
         self._performance.bend(span * at.bend / BEND_CENTRE, channel)
 
     def _level(self, channel: int) -> None:
-        """Gain is the square of both controllers (40 log10, as General MIDI 2 recommends), 1 where they start."""
+        """Gain goes with the square of both (General MIDI 2: 40 log10) and is 1 where they start."""
         at = self._at(channel)
         self._performance.level((at.volume / VOLUME_START * at.expression / 127.0) ** 2, channel)
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from device.bundle import Bundle
 from device.generator import Generator
-from device.knobs import Knobs
-from device.partials import NoteFrames, Partials, decode
+from device.knobs import Knobs, preset
+from device.partials import NoteFrames, decode
 from device.patch import Patch
 from device.voices import VoiceBank
+
+DoubleArray = NDArray[np.float64]
 
 SAMPLE_RATE_HZ = 48_000
 # A turning knob reaches the sounding voices 50 times a second; each time they crossfade until the next time,
@@ -31,6 +33,9 @@ GLIDE_SEMITONES = 1.0
 # Keys spread as on a piano heard from its stool: lowest A (21) left, highest C (108) right, at 40 % of the
 # full width.
 PAN_CENTRE_KEY, PAN_HALF_SPAN_KEYS, PAN_WIDTH = 64.5, 43.5, 0.4
+
+# Not 0, which the bank takes for a note that need not begin: a swell may begin in silence.
+SMALLEST_GAIN = 10 ** (-120 / 20)
 
 
 @dataclass
@@ -72,8 +77,8 @@ class Counts:
 class Performance:
     """Plays ``bundle`` as ``patch`` sets it up, with up to ``voices`` notes at once.
 
-    The same calls give the same samples: ``seed`` decides the latent (unless patch or preset fix it) and each
-    note's noise. ``counts`` may be read at any time.
+    The same calls give the same samples; another ``seed`` gives every note other noise. ``counts`` may be
+    read at any time.
     """
 
     def __init__(
@@ -85,18 +90,23 @@ class Performance:
         self.now_samples = 0
         self._patch = patch
         self._seed = seed
-        self._partials = Partials.of(manifest.representation)
+        self._partials = manifest.representation
         self._generator = Generator(bundle, variant)
         self._pitch_range = manifest.pitch_range_midi
         self._knobs = Knobs(manifest.attributes, manifest.copula)
-        self._base, self._z = _start(bundle, patch, seed)
+        self._base, self._z = _start(bundle, patch)
         # name -> (setting, does it carry the related attributes along)
         self._settings = {name: (value, patch.carry) for name, value in patch.attributes.items()}
         self._vector = self._turned()
         self._knobs_version = 0
         self._channels: dict[int, _Channel] = {}
         self._bank = VoiceBank(
-            voices, self._partials.rows, self._partials.frames, SAMPLE_RATE_HZ, self._partials.frame_rate_hz
+            voices,
+            self._partials.rows,
+            self._partials.frames,
+            SAMPLE_RATE_HZ,
+            self._partials.frame_rate_hz,
+            limit_hz=self._partials.limit_hz,
         )
         self._voices: list[_Voice | None] = [None] * voices
         self._order = 0
@@ -184,6 +194,7 @@ class Performance:
         ``carry``: take the related attributes along (None: as the patch says). New notes have the new vector;
         sounding ones crossfade to it. DarkrackError for an unknown name, with the nearest.
         """
+        name = self._knobs.names[self._knobs.index(name)]  # as the bundle spells it
         self._settings[name] = (setting, self._patch.carry if carry is None else carry)
         vector = self._turned()
         if not np.array_equal(vector, self._vector):
@@ -271,13 +282,14 @@ class Performance:
 
     def _gain(self, voice: _Voice) -> float:
         level = 10.0 ** (self._patch.level_db / 20.0)
-        return float(level * voice.velocity**self._patch.velocity_curve * self._channel(voice.channel).gain)
+        gain = level * voice.velocity**self._patch.velocity_curve * self._channel(voice.channel).gain
+        return max(gain, SMALLEST_GAIN)
 
     def _tick(self) -> int:
         self._order += 1
         return self._order
 
-    def _turned(self) -> NDArray[np.float32]:
+    def _turned(self) -> DoubleArray:
         """The attribute vector of all knobs where they stand: those that carry first, then the solo ones."""
         vector = self._base
         for carry in (True, False):
@@ -287,18 +299,11 @@ class Performance:
         return vector
 
 
-def _start(bundle: Bundle, patch: Patch, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Base attribute vector and latent: the preset's, unless the patch draws a latent of its own.
-
-    A bundle without presets starts at each attribute's median with a latent drawn from ``seed``.
-    """
-    manifest = bundle.manifest
-    drawn = np.random.default_rng(seed if patch.latent_seed is None else patch.latent_seed)
-    z = drawn.standard_normal(manifest.latent_size).astype(np.float32)
-    chosen = [p for p in manifest.presets if patch.preset is None or p.name == patch.preset]
-    if not chosen:
-        middle = [attribute.quantiles[len(attribute.quantiles) // 2] for attribute in manifest.attributes]
-        return np.array(middle, np.float32), z
+def _start(bundle: Bundle, patch: Patch) -> tuple[DoubleArray, DoubleArray]:
+    """Attributes and latent of the patch's preset, or the bundle's first; the patch may draw a latent."""
+    start = preset(bundle, patch.preset)
     if patch.latent_seed is None:
-        z = np.array(chosen[0].z, np.float32)
-    return np.array(chosen[0].attributes, np.float32), z
+        return start.attributes, start.z
+    return start.attributes, np.random.default_rng(patch.latent_seed).standard_normal(
+        bundle.manifest.latent_size
+    )
