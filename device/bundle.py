@@ -33,9 +33,10 @@ import io
 import json
 import math
 import re
+import stat
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,14 @@ QUANTILES = 33  # soft labels of an attribute at probabilities 0, 1/32 ... 1
 LIMIT_FILE_BYTES = 64 << 20
 LIMIT_BUNDLE_BYTES = 256 << 20
 LIMIT_MANIFEST_BYTES = 16 << 20  # 1000 attributes: a copula of 10^6 numbers, 7 bytes each
+LIMIT_CARD_BYTES = 1 << 20
 LIMIT_MEMBERS = 32
 LIMIT_DIRECTORY_BYTES = 64 << 10  # 32 members, 46 bytes and a name each
 LIMIT_ATTRIBUTES = 1000
 LIMIT_PRESETS = 1000
 LIMIT_ROWS = 1024
 LIMIT_FRAMES = 8192
+LIMIT_TEXT = 200  # characters of a name or another line
 LIMIT_SIZE = 65536  # of a latent, or of one axis of the noise
 
 GOLDEN_TOLERANCE = (
@@ -67,8 +70,10 @@ GOLDEN_TOLERANCE = (
 )
 
 MANIFEST, CARD, GOLDEN, ONNX = "manifest.json", "CARD.md", "golden.npz", "generator.onnx"
+BUNDLE = "a bundle (*.rack)"
 AGAIN = "copy or download the file again"
 EXPORT = "export it again with `darkrack export`"
+NO_BUNDLE = "this is no Darkrack bundle; name another file"
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
@@ -173,23 +178,17 @@ def read(path: Path, replay: bool = True) -> Bundle:
     docstring and the manifest say: not a zip, truncated, compressed, oversized, tampered with, of another
     format, malformed.
     """
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise DarkrackError(
-            str(path), "a bundle (*.rack)", what, "darkrack export makes one; models/ holds one"
-        )
     try:
-        size_bytes = path.stat().st_size
-        if size_bytes > LIMIT_BUNDLE_BYTES:
-            raise DarkrackError(
-                str(path),
-                f"at most {LIMIT_BUNDLE_BYTES} bytes",
-                f"{size_bytes}",
-                "this is no Darkrack bundle",
-            )
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a device has neither size nor end
+            raise DarkrackError(str(path), BUNDLE, "a folder or a device", "name the file")
+        if about.st_size > LIMIT_BUNDLE_BYTES:
+            expected = f"at most {LIMIT_BUNDLE_BYTES} bytes"
+            raise DarkrackError(str(path), expected, f"{about.st_size}", NO_BUNDLE)
         data = path.read_bytes()
     except OSError as error:
-        raise DarkrackError(str(path), "a bundle that can be read", error.strerror or str(error)) from error
+        hint = "models/ holds one; darkrack export makes one"
+        raise DarkrackError(str(path), BUNDLE, error.strerror or str(error), hint) from error
     bundle = _parse(path, data)
     if replay:
         replay_golden(bundle)
@@ -273,70 +272,53 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
     return target.getvalue()
 
 
-def _members(data: bytes, where: str, limits: Mapping[str, int], what: str) -> dict[str, bytes]:
-    """Every member of a stored zip by name; ``limits`` caps a member's bytes by name, the rest at 64 MiB."""
-    # The end record is judged before zipfile sees it: zipfile would build an object for each of the entries
+def _members(data: bytes, where: str, what: str, limits: Mapping[str, int]) -> dict[str, bytes]:
+    """Every member of a stored zip by name; ``limits`` caps the bytes of some, LIMIT_FILE_BYTES the rest."""
+    # The end record is judged before zipfile sees it: zipfile would make an object for each of the entries
     # that a directory of any size claims to have.
     if not data.startswith(b"PK\3\4"):
-        raise DarkrackError(where, what, f"a file that begins with {data[:4]!r}", "name the right file")
-    if len(data) < 22 or data[-22:-18] != b"PK\5\6":
-        raise DarkrackError(
-            where, "a zip's end record in the last 22 bytes", "something else: it was cut off", AGAIN
-        )
-    _, _, _, count, directory_bytes, _, _ = struct.unpack("<4H2LH", data[-18:])
+        raise DarkrackError(where, what, f"a file that begins with {data[:4]!r}", NO_BUNDLE)
+    if data[-22:-18] != b"PK\5\6":
+        raise DarkrackError(where, "a whole zip, with its end record", "one that was cut off", AGAIN)
+    count, directory_bytes = struct.unpack("<6xHL6x", data[-18:])
     if count > LIMIT_MEMBERS or directory_bytes > LIMIT_DIRECTORY_BYTES or data[-42:-38] == b"PK\6\7":
         got = f"{count} and a directory of {directory_bytes} bytes"
-        raise DarkrackError(where, f"at most {LIMIT_MEMBERS} members, no zip64", got, EXPORT)
+        raise DarkrackError(where, f"at most {LIMIT_MEMBERS} members, no zip64", got, NO_BUNDLE)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            _check_entries(entries, where, limits, len(data))
+            _check_entries(entries, where, len(data), limits)
             return {entry.filename: archive.read(entry) for entry in entries}
-    except (
-        zipfile.BadZipFile,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-        struct.error,
-    ) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise DarkrackError(where, "an undamaged zip", str(error) or type(error).__name__, AGAIN) from error
 
 
 def _check_entries(
-    entries: list[zipfile.ZipInfo], where: str, limits: Mapping[str, int], size_bytes: int
+    entries: Sequence[zipfile.ZipInfo], where: str, size_bytes: int, limits: Mapping[str, int]
 ) -> None:
+    """Judge what the directory declares, before a member is read."""
     seen: set[str] = set()
     for entry in entries:
-        name = entry.filename
+        name, declared_bytes = entry.filename, max(entry.file_size, entry.compress_size)
+        place, limit_bytes = f"{where}: {name}", limits.get(name, LIMIT_FILE_BYTES)
         if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
-            got, hint = repr(name[:80]), "do not unpack it; get the file from its maker"
-            raise DarkrackError(where, "member names without folders or signs", got, hint)
+            hint = "do not unpack it; get the file from its maker"
+            raise DarkrackError(where, "member names without folders or signs", ascii(name[:80]), hint)
         if name in seen:
-            raise DarkrackError(f"{where}: {name}", "one member of this name", "two", EXPORT)
+            raise DarkrackError(place, "one member of this name", "two", EXPORT)
         seen.add(name)
         if entry.flag_bits & ~0x800:  # bit 11 only says that the name is UTF-8
-            raise DarkrackError(
-                f"{where}: {name}",
-                "a plain member",
-                f"zip flags {entry.flag_bits:#x} (encrypted or streamed)",
-                EXPORT,
-            )
+            raise DarkrackError(place, "zip flags 0 (nothing encrypted)", f"{entry.flag_bits:#x}", EXPORT)
         if entry.compress_type != zipfile.ZIP_STORED:
-            got, hint = (
-                f"compression method {entry.compress_type}",
-                "zip it with `zip -0`, or export it again",
-            )
-            raise DarkrackError(f"{where}: {name}", "a stored member", got, hint)
-        limit_bytes = limits.get(name, LIMIT_FILE_BYTES)
-        if max(entry.file_size, entry.compress_size) > limit_bytes:
-            got = f"{max(entry.file_size, entry.compress_size)} declared"
+            got = f"compression method {entry.compress_type}"
+            raise DarkrackError(place, "a stored member", got, "zip it with `zip -0`, or export it again")
+        if declared_bytes > limit_bytes:
             raise DarkrackError(
-                f"{where}: {name}", f"at most {limit_bytes} bytes", got, "this is no Darkrack bundle"
+                place, f"at most {limit_bytes} bytes", f"{declared_bytes} declared", NO_BUNDLE
             )
         if entry.file_size != entry.compress_size:
             got = f"{entry.compress_size} stored, {entry.file_size} declared"
-            raise DarkrackError(f"{where}: {name}", "one size", got, EXPORT)
+            raise DarkrackError(place, "one size", got, NO_BUNDLE)
     # Members that lie on top of each other could add up to far more than the file.
     total_bytes = sum(entry.file_size for entry in entries)
     if total_bytes > size_bytes:
@@ -345,9 +327,9 @@ def _check_entries(
 
 def _parse(path: Path, data: bytes) -> Bundle:
     """Check the bytes of a bundle against themselves; runs nothing."""
-    files = _members(data, str(path), {MANIFEST: LIMIT_MANIFEST_BYTES}, "a bundle (*.rack, a zip)")
+    files = _members(data, str(path), BUNDLE, {MANIFEST: LIMIT_MANIFEST_BYTES, CARD: LIMIT_CARD_BYTES})
     if MANIFEST not in files:
-        raise DarkrackError(str(path), f"a member {MANIFEST}", "none", "this is no Darkrack bundle")
+        raise DarkrackError(str(path), f"a member {MANIFEST}", "none", NO_BUNDLE)
     where = f"{path}: {MANIFEST}"
     root = _Object(_json(files[MANIFEST], where), where)
     written = root.integer("format", 0, 2**31)
@@ -387,7 +369,7 @@ def _parse(path: Path, data: bytes) -> Bundle:
 
 def _golden_arrays(data: bytes, where: str, manifest: Manifest) -> dict[str, FloatArray]:
     """Golden tensors; each header is judged before memory is taken, and none is ever unpickled."""
-    members = _members(data, where, {}, "an .npz (a zip)")
+    members = _members(data, where, "an .npz (a zip)", {})
     shapes = {**manifest.inputs, OUTPUT: manifest.output}
     if members.keys() != {f"{name}.npy" for name in shapes}:
         raise DarkrackError(where, f"arrays {', '.join(sorted(shapes))}", ", ".join(sorted(members)), EXPORT)
@@ -409,9 +391,7 @@ def _golden_arrays(data: bytes, where: str, manifest: Manifest) -> dict[str, Flo
         if notes is None:
             notes = found[0] if found else 0
         if notes < 1 or found != (notes, *shape[1:]):
-            wanted = (
-                f"shape (notes, {', '.join(str(size) for size in shape[1:])}), the same notes >= 1 in all"
-            )
+            wanted = f"shape (notes, {str(shape[1:])[1:-1]}), the same notes >= 1 in all"
             raise DarkrackError(place, wanted, str(found), EXPORT)
         rest = source.read()
         if len(rest) != 4 * math.prod(found):
@@ -429,11 +409,14 @@ def _json(data: bytes, where: str) -> object:
     def finite(text: str) -> float:
         number = float(text)
         if not math.isfinite(number):
-            raise ValueError(f"{text} is no finite number")
+            raise ValueError(f"{text[:40]} is no finite number")
         return number
 
+    def whole(text: str) -> int | float:
+        return int(text) if len(text) < 20 else finite(text)  # no integer here needs more than 64 bits
+
     try:
-        return json.loads(data.decode("utf-8"), parse_float=finite, parse_constant=finite)
+        return json.loads(data.decode("utf-8"), parse_float=finite, parse_constant=finite, parse_int=whole)
     except (ValueError, RecursionError) as error:  # bad UTF-8 and bad JSON are ValueErrors
         raise DarkrackError(where, "JSON in UTF-8 without NaN", str(error), EXPORT) from error
 
@@ -444,57 +427,53 @@ class _Object:
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
             raise DarkrackError(where, "a JSON object", _kind(value), EXPORT)
-        self._value: dict[str, Any] = value
-        self.where = where
+        self.plain: dict[str, Any] = value
+        self._where = where
+        for key in value:  # keys and texts reach a terminal, where a control character is a command
+            if not key.isprintable() or len(key) > LIMIT_TEXT:
+                raise DarkrackError(where, "printable keys", ascii(key[:80]), EXPORT)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._value)
-
-    def __len__(self) -> int:
-        return len(self._value)
-
-    def _get(self, key: str) -> Any:
-        if key not in self._value:
-            raise DarkrackError(self.where, f"a key '{key}'", "none", EXPORT)
-        return self._value[key]
+        return iter(self.plain)
 
     def fail(self, key: str, expected: str, got: str, hint: str = EXPORT) -> DarkrackError:
-        return DarkrackError(f"{self.where}: {key}", expected, got, hint)
+        return DarkrackError(f"{self._where}: {key}", expected, got, hint)
 
-    def text(self, key: str, pattern: str = r"[^\x00-\x1f\x7f]*") -> str:
+    def text(self, key: str, least: int = 0) -> str:
         value = self._get(key)
         if not isinstance(value, str):
             raise self.fail(key, "a string", _kind(value))
-        if not re.fullmatch(pattern, value):
-            raise self.fail(key, f"a string that matches {pattern}", repr(value[:80]))
+        if not least <= len(value) <= LIMIT_TEXT or not value.isprintable():
+            raise self.fail(key, f"a line of {least} to {LIMIT_TEXT} printable characters", ascii(value[:80]))
+        return value
+
+    def sha256(self, key: str) -> str:
+        value = self.text(key)
+        if not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise self.fail(key, "64 hex digits", ascii(value[:80]))
         return value
 
     def integer(self, key: str, low: int, high: int) -> int:
         value = self._get(key)
-        if not isinstance(value, int) or isinstance(value, bool):
+        if type(value) is not int:  # true is an int to isinstance
             raise self.fail(key, "an integer", _kind(value))
         if not low <= value <= high:
-            raise self.fail(
-                key, f"{low} to {high}", f"{value:.3g}" if abs(value) < 2**63 else "a far larger number"
-            )
+            raise self.fail(key, f"{low} to {high}", str(value))
         return value
 
     def number(self, key: str, low: float, high: float) -> float:
         value = self._get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if type(value) is not int and type(value) is not float:
             raise self.fail(key, "a number", _kind(value))
         if not low <= value <= high:
-            raise self.fail(key, f"{low:g} to {high:g}", str(value)[:40])
+            raise self.fail(key, f"{low:g} to {high:g}", f"{value:g}")
         return float(value)
 
     def numbers(self, key: str, shape: Shape, low: float, high: float) -> DoubleArray:
         """An array of this shape from nested lists; read-only."""
         value = self._get(key)
-        found = _shape(value)
-        if found != shape:
-            raise self.fail(
-                key, f"numbers of shape {shape}", _kind(value) if found is None else f"shape {found}"
-            )
+        if not _fits(value, shape):
+            raise self.fail(key, f"numbers of shape {list(shape)}", _outline(value))
         array = np.array(value, np.float64)
         if not ((array >= low) & (array <= high)).all():
             raise self.fail(key, f"numbers from {low:g} to {high:g}", f"{array.min():g} to {array.max():g}")
@@ -508,7 +487,7 @@ class _Object:
         return tuple(int(size) for size in array)
 
     def object(self, key: str) -> _Object:
-        return _Object(self._get(key), f"{self.where}: {key}")
+        return _Object(self._get(key), f"{self._where}: {key}")
 
     def objects(self, key: str, limit: int) -> list[_Object]:
         value = self._get(key)
@@ -516,27 +495,35 @@ class _Object:
             raise self.fail(key, "a list", _kind(value))
         if len(value) > limit:
             raise self.fail(key, f"at most {limit} entries", f"{len(value)}")
-        return [_Object(entry, f"{self.where}: {key}[{index}]") for index, entry in enumerate(value)]
+        return [_Object(entry, f"{self._where}: {key}[{index}]") for index, entry in enumerate(value)]
 
-    def plain(self) -> dict[str, Any]:
-        return self._value
+    def _get(self, key: str) -> Any:
+        if key not in self.plain:
+            raise DarkrackError(self._where, f"a key '{key}'", "none", EXPORT)
+        return self.plain[key]
 
 
 def _kind(value: object) -> str:
-    """How JSON calls it."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "an integer"}
-    return "null" if value is None else names.get(type(value), "a number")
+    """What JSON calls it."""
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "an integer"}
+    return "null" if value is None else kinds.get(type(value), "a number")
 
 
-def _shape(value: object) -> Shape | None:
-    """Shape of nested lists of numbers, or None where they are ragged or hold something else."""
+def _fits(value: object, shape: Shape) -> bool:
+    """Whether nested lists of numbers have this shape."""
+    if not isinstance(value, list) or len(value) != shape[0]:
+        return False
+    if len(shape) == 1:
+        return all(type(item) is int or type(item) is float for item in value)
+    return all(_fits(item, shape[1:]) for item in value)
+
+
+def _outline(value: object) -> str:
+    """How far a value is from the lists of numbers that were expected."""
     if not isinstance(value, list):
-        return None
-    if all(type(item) in {int, float} for item in value):
-        return (len(value),)
-    inner = {_shape(item) for item in value}
-    shape = inner.pop()
-    return (len(value), *shape) if shape is not None and not inner else None
+        return _kind(value)
+    kinds = {f"lists of {len(item)}" if isinstance(item, list) else _kind(item) for item in value}
+    return f"a list of {len(value)}: {', '.join(sorted(kinds))}"
 
 
 def _manifest(root: _Object) -> Manifest:
@@ -567,7 +554,7 @@ def _manifest(root: _Object) -> Manifest:
         raise root.fail("pitch_range_midi", "the lowest pitch first", str(pitch_range_midi.tolist()))
     presets = tuple(
         Preset(
-            entry.text("name", r"[^\x00-\x1f\x7f]{1,100}"),
+            entry.text("name", least=1),
             entry.numbers("attributes", (count,), 0.0, 1.0),
             entry.numbers("z", (latent_size,), -100.0, 100.0),
         )
@@ -578,9 +565,9 @@ def _manifest(root: _Object) -> Manifest:
         Source(entry.text("name"), entry.text("licence"), entry.text("source"))
         for entry in root.objects("data", 1000)
     )
-    parity, sha256 = root.object("parity"), root.object("sha256")
+    parity, digests = root.object("parity"), root.object("sha256")
     return Manifest(
-        name=root.text("name", r"[^\x00-\x1f\x7f]{1,100}"),
+        name=root.text("name", least=1),
         created=root.text("created"),
         default_variant=default_variant,
         variants=variants,
@@ -595,9 +582,9 @@ def _manifest(root: _Object) -> Manifest:
         presets=presets,
         data=sources,
         commit=root.text("commit"),
-        recipe_sha256=root.text("recipe_sha256", r"[0-9a-f]{64}"),
-        sha256={name: sha256.text(name, r"[0-9a-f]{64}") for name in sha256},
-        quality=root.object("quality").plain(),
+        recipe_sha256=root.sha256("recipe_sha256"),
+        sha256={name: digests.sha256(name) for name in digests},
+        quality=root.object("quality").plain,
         macs=root.integer("macs", 0, 10**15),
         parameters=root.integer("parameters", 0, 10**12),
         parity_db={hop: parity.object(hop).number("snr_db", -1000.0, 1000.0) for hop in parity},
@@ -647,9 +634,9 @@ def _attributes(root: _Object) -> tuple[Attribute, ...]:
             got = f"a fall after index {fall[0]}" if fall.size else "33 times the same"
             raise entry.fail("quantiles", "soft labels that rise", got)
         correlation = (
-            None if entry.plain().get("correlation") is None else entry.number("correlation", -1.0, 1.0)
+            None if entry.plain.get("correlation") is None else entry.number("correlation", -1.0, 1.0)
         )
-        attributes.append(Attribute(entry.text("name", r"[^\x00-\x1f\x7f]{1,100}"), quantiles, correlation))
+        attributes.append(Attribute(entry.text("name", least=1), quantiles, correlation))
     if not attributes:
         raise root.fail("attributes", "one attribute at least", "none")
     _distinct(root, "attributes", [attribute.name for attribute in attributes])

@@ -11,7 +11,6 @@ the 33 quantiles of the training notes; and the normal score, Phi^-1 of the prob
 
 from __future__ import annotations
 
-import difflib
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from device.bundle import Attribute, Bundle, Preset
+from device.bundle import Attribute
 from device.errors import DarkrackError
+from device.patch import SETTING_MAX, nearest
 
+FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 
-MOST = 2.0  # the end of over-emphasis; 1 is the end of what the training notes had
 TAIL = 0.005  # the quantile tables end at the .005 and .995 quantiles
 RIDGE = 1e-3  # keeps the conditional mean of near-equal attributes bounded
 
@@ -40,8 +40,8 @@ class Knobs:
         self._copula: DoubleArray = np.asarray(copula, np.float64)
         self._grid = np.linspace(0.0, 1.0, self._tables.shape[1])
 
-    def vector(self, base: npt.ArrayLike, settings: Mapping[str, float], carry: bool = True) -> DoubleArray:
-        """Soft labels (A,) in 0..1 for a preset's soft labels ``base`` (A,) with some knobs set.
+    def vector(self, base: npt.ArrayLike, settings: Mapping[str, float], carry: bool = True) -> FloatArray:
+        """Soft labels (A,) float32 in 0..1: a preset's soft labels ``base`` (A,) with some knobs set.
 
         A setting of 0..1 is a position along the attribute's quantiles; above 1, to 2, it is over-emphasis:
         as far again beyond the highest quantile as that is from the median, and no further than 1. ``carry``
@@ -51,31 +51,27 @@ class Knobs:
         """
         labels = np.array(base, np.float64)
         if labels.shape != (len(self.names),) or not ((labels >= 0) & (labels <= 1)).all():
-            expected = f"{len(self.names)} soft labels from 0 to 1"
-            raise DarkrackError(
-                "attributes", expected, f"shape {labels.shape}", "start from one of the presets"
-            )
+            expected, got = f"{len(self.names)} soft labels from 0 to 1", f"shape {labels.shape}"
+            raise DarkrackError("attributes", expected, got, "start from one of the presets")
         asked: dict[int, float] = {}
         for name, setting in settings.items():
             index = self.index(name)
             if index in asked:
                 raise DarkrackError(f"knob {name!r}", "one setting", "two", "leave one out")
-            if not 0.0 <= setting <= MOST:
+            if not 0.0 <= setting <= SETTING_MAX:
                 hint = "0 to 1 is the range of the training notes, above it over-emphasis"
-                raise DarkrackError(f"knob {name!r}", f"0 to {MOST:g}", f"{setting:g}", hint)
+                raise DarkrackError(f"knob {name!r}", f"0 to {SETTING_MAX:g}", f"{setting:g}", hint)
             asked[index] = setting
-        if not asked:
-            return labels
         moved = sorted(asked)
-        if carry:
+        if carry and moved:
             self._carry(labels, moved, [asked[index] for index in moved])
         for index in moved:
             labels[index] = self.label(index, asked[index])
-        return labels
+        return labels.astype(np.float32)
 
     def index(self, name: str) -> int:
         """Where in the vector the attribute of this name is; DarkrackError suggests the nearest name."""
-        return _find(name, self.names, "attribute")
+        return self.names.index(nearest(name, self.names, "knob", "an attribute of the bundle"))
 
     def label(self, index: int, setting: float) -> float:
         """The soft label of one attribute at a setting of 0..2."""
@@ -105,28 +101,6 @@ class Knobs:
             # moved changes nothing.
             beyond = labels[index] - self.label(index, self.position(index, labels[index]))
             labels[index] = min(max(self.label(index, _position(scores[index] + step)) + beyond, 0.0), 1.0)
-
-
-def preset(bundle: Bundle, name: str | None = None) -> Preset:
-    """The preset of this name, whatever its case, or the first; DarkrackError suggests the nearest."""
-    presets = bundle.manifest.presets
-    if not presets:
-        raise DarkrackError(
-            f"{bundle.path}: presets", "one preset at least", "none", "export the bundle again"
-        )
-    return presets[0 if name is None else _find(name, [entry.name for entry in presets], "preset")]
-
-
-def _find(name: str, names: Sequence[str], what: str) -> int:
-    folded = [known.casefold() for known in names]
-    wanted = name.strip().casefold()
-    if wanted in folded:
-        return folded.index(wanted)
-    near = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.5)
-    hint = (
-        f"did you mean {names[folded.index(near[0])]!r}?" if near else "darkrack bundle show FILE lists them"
-    )
-    raise DarkrackError(what, f"one of the bundle's {len(names)} {what}s", repr(name), hint)
 
 
 def _score(setting: float) -> float:

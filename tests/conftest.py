@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from bundles import write_tiny
+
+from device.bundle import Bundle
 
 WHERE_TO_GET = (
-    "set DARKRACK_DATA to a folder with teachers/ and nsynth60/; README, section 'Tests', says where the files come from"
+    "set DARKRACK_DATA to a folder with teachers/ and nsynth60/; "
+    "README, section 'Tests', says where the files come from"
 )
 _not_run: list[str] = []
 
@@ -50,3 +54,9 @@ def darkrack_data() -> Path:
     folder = _data_folder()
     assert folder is not None, "a test that uses darkrack_data carries @pytest.mark.data"
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A real bundle that synthesises plausible notes (tests/bundles.py); `tiny_bundle.path` is its file."""
+    return write_tiny(tmp_path_factory.mktemp("bundle") / "tiny.rack")
