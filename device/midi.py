@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import mido
 
 from device.patch import Patch
-from device.performance import Performance
+
+if TYPE_CHECKING:  # it compiles voices, for which whoever only asks for help need not wait
+    from device.performance import Performance
 
 DRUM_CHANNEL = 9  # counted from 0; musicians call it 10
 DATA_ENTRY, VOLUME, EXPRESSION, DATA_ENTRY_FINE, SUSTAIN = 6, 7, 11, 38, 64

@@ -97,9 +97,9 @@ def read_patch(path: Path, attributes: Sequence[str], presets: Sequence[str]) ->
 
 def nearest(name: str, known: Sequence[str], where: str, what: str) -> str:
     """The one of ``known`` that equals ``name`` but for case; else a DarkrackError with the closest."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    if name.strip().lower() in by_lower:
-        return by_lower[name.strip().lower()]
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    if name.strip().casefold() in by_folded:
+        return by_folded[name.strip().casefold()]
     raise DarkrackError(where, what, repr(name), _suggestion(name, known))
 
 
@@ -217,8 +217,8 @@ class _Table:
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.strip().lower(), by_lower, n=1, cutoff=0.5)
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.strip().casefold(), by_folded, n=1, cutoff=0.5)
     if close:
-        return f"did you mean {by_lower[close[0]]!r}?"
-    return f"one of: {', '.join(sorted(by_lower.values()))}" if 0 < len(by_lower) <= 20 else ""
+        return f"did you mean {by_folded[close[0]]!r}?"
+    return f"one of: {', '.join(sorted(by_folded.values()))}" if 0 < len(by_folded) <= 20 else ""

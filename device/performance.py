@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from device.bundle import Bundle
 from device.generator import Generator
-from device.knobs import Knobs, preset
+from device.errors import DarkrackError
+from device.knobs import Knobs
 from device.partials import NoteFrames, decode
-from device.patch import Patch
+from device.patch import Patch, nearest
 from device.voices import VoiceBank
 
-DoubleArray = NDArray[np.float64]
+FloatArray = NDArray[np.float32]
 
 SAMPLE_RATE_HZ = 48_000
 # A turning knob reaches the sounding voices 50 times a second; each time they crossfade until the next time,
@@ -207,7 +208,7 @@ class Performance:
         """Whether any voice still sounds, releases included."""
         return bool(self._bank.active.any())
 
-    def render(self, n_samples: int) -> NDArray[np.float32]:
+    def render(self, n_samples: int) -> FloatArray:
         """The next ``n_samples`` of sound, (n, 2) float32; 1.0 is full scale, and the sum may exceed it."""
         out = np.zeros((n_samples, 2), np.float32)
         done = 0
@@ -283,13 +284,13 @@ class Performance:
     def _gain(self, voice: _Voice) -> float:
         level = 10.0 ** (self._patch.level_db / 20.0)
         gain = level * voice.velocity**self._patch.velocity_curve * self._channel(voice.channel).gain
-        return max(gain, SMALLEST_GAIN)
+        return float(max(gain, SMALLEST_GAIN))
 
     def _tick(self) -> int:
         self._order += 1
         return self._order
 
-    def _turned(self) -> DoubleArray:
+    def _turned(self) -> FloatArray:
         """The attribute vector of all knobs where they stand: those that carry first, then the solo ones."""
         vector = self._base
         for carry in (True, False):
@@ -299,11 +300,14 @@ class Performance:
         return vector
 
 
-def _start(bundle: Bundle, patch: Patch) -> tuple[DoubleArray, DoubleArray]:
+def _start(bundle: Bundle, patch: Patch) -> tuple[FloatArray, FloatArray]:
     """Attributes and latent of the patch's preset, or the bundle's first; the patch may draw a latent."""
-    start = preset(bundle, patch.preset)
-    if patch.latent_seed is None:
-        return start.attributes, start.z
-    return start.attributes, np.random.default_rng(patch.latent_seed).standard_normal(
-        bundle.manifest.latent_size
-    )
+    presets = {preset.name: preset for preset in bundle.manifest.presets}
+    if not presets:
+        raise DarkrackError(str(bundle.path), "a bundle with presets", "none", "export the bundle again")
+    name = patch.preset or next(iter(presets))
+    start = presets[nearest(name, list(presets), "preset", "a preset of the bundle")]
+    z = start.z
+    if patch.latent_seed is not None:
+        z = np.random.default_rng(patch.latent_seed).standard_normal(bundle.manifest.latent_size)
+    return start.attributes.astype(np.float32), z.astype(np.float32)
