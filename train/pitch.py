@@ -46,7 +46,7 @@ def measure(audio: npt.NDArray[np.floating], sample_rate_hz: int, pitch: float) 
     stretch = _steadiest(np.asarray(audio, np.float64), sample_rate_hz)
 
     # Two octaves either way, and a little; YIN needs two of the longest periods in a frame.
-    low = max(nominal / 4.5, 20.0)
+    low = max(nominal / 4.5, 14.0)
     high = min(nominal * 4.5, 0.4 * sample_rate_hz)
     frame = 1 << math.ceil(math.log2(2.0 * sample_rate_hz / low + 4.0))
     if len(stretch) < frame:
@@ -64,7 +64,7 @@ def measure(audio: npt.NDArray[np.floating], sample_rate_hz: int, pitch: float) 
         at_key = nominal
     for candidate in (at_key, proposal, 2.0 * proposal, 0.5 * proposal):
         f0_hz = partials.refine(candidate)
-        if partials.bear_out(f0_hz):
+        if partials.bear_out(f0_hz, proposal):
             cents = _cents(f0_hz, nominal)
             off_octave = cents - 1200.0 * round(cents / 1200.0)
             if abs(cents) <= TUNE_CENTS:
@@ -102,39 +102,46 @@ class _Partials:
         power = np.abs(np.fft.rfft(stretch * np.hanning(len(stretch)), size)) ** 2
         self.bin_hz = sample_rate_hz / size
         self.power = power[: int(min(HIGHEST_HZ, 0.45 * sample_rate_hz) / self.bin_hz)]
-        self.power[: int(20.0 / self.bin_hz)] = 0.0
+        self.power[: int(14.0 / self.bin_hz)] = 0.0
         self.total = float(self.power.sum())
         self.lobe = 4 * size / len(stretch) / 2  # bins from the centre of a Hann main lobe to its end
 
     def explained(self, f0_hz: float) -> float:
-        """The share of the energy within a main lobe (or 2 % of the frequency) of a multiple of ``f0_hz``."""
-        multiples = f0_hz / self.bin_hz * np.arange(1, int(len(self.power) * self.bin_hz / f0_hz) + 1)
-        if not len(multiples):
-            return 0.0
-        bins = np.arange(len(self.power))
-        nearest = multiples[np.clip(np.round(bins / multiples[0]).astype(int) - 1, 0, len(multiples) - 1)]
-        near = np.abs(bins - nearest) <= np.maximum(self.lobe, 0.02 * nearest)
-        return float(self.power[near].sum()) / self.total
+        """The share of the energy near multiples of ``f0_hz``, less what a flat spectrum would have there.
 
-    def bear_out(self, f0_hz: float) -> bool:
-        """Whether the series of ``f0_hz`` holds the sound, and none of its sub-series holds it as well."""
+        Near is a main lobe, or 2 % of the frequency (strings are stiff, players vibrate) up to .15 of ``f0_hz``. A dense
+        series is near everything, so 0 is chance and 1 is all.
+        """
+        spacing = f0_hz / self.bin_hz
+        bins = np.arange(len(self.power))
+        nearest = np.maximum(np.round(bins / spacing), 1.0) * spacing
+        near = np.abs(bins - nearest) <= np.maximum(self.lobe, np.minimum(0.02 * nearest, 0.15 * spacing))
+        chance = float(near.mean())
+        return (float(self.power[near].sum()) / self.total - chance) / max(1.0 - chance, 1e-9)
+
+    def bear_out(self, f0_hz: float, rival_hz: float) -> bool:
+        """Whether the series of ``f0_hz`` holds the sound, a series under it little more, one over it clearly less."""
         whole = self.explained(f0_hz)
-        return whole > 0.7 and all(whole - self.explained(m * f0_hz) > 0.01 for m in (2, 3, 5))
+        if whole < 0.5 or self.explained(rival_hz) - whole > 0.15:
+            return False
+        return all(whole - self.explained(m * f0_hz) > 0.01 for m in (2, 3, 5))
 
     def refine(self, f0_hz: float) -> float:
-        """The f0 that the ten lowest partials agree on, each weighted by its power."""
-        weights, values = 0.0, 0.0
-        for k in range(1, 11):
-            centre = k * f0_hz / self.bin_hz
-            reach = max(0.03 * centre, 2.0)
-            first, last = math.ceil(centre - reach), math.floor(centre + reach)
-            if first < 1 or last >= len(self.power) - 1:
-                continue
-            peak = first + int(np.argmax(self.power[first : last + 1]))
-            a, b, c = np.log(self.power[peak - 1 : peak + 2] + 1e-30)
-            if not (b >= a and b >= c and 2 * b - a - c > 0):
-                continue  # a slope of something else, not a partial
-            at = peak + 0.5 * (a - c) / (a - 2 * b + c)
-            weights += self.power[peak]
-            values += self.power[peak] * at * self.bin_hz / k
-        return float(values / weights) if weights > 0.0 else f0_hz
+        """The f0 that the ten lowest partials agree on, each weighted by its power.
+
+        The centre of gravity of a partial, not its peak: vibrato and choirs have many peaks.
+        """
+        for _ in range(3):  # each time the bands sit better around their partials
+            weights, values = 0.0, 0.0
+            for k in range(1, 11):
+                centre = k * f0_hz / self.bin_hz
+                reach = max(0.03 * centre, self.lobe)
+                first, last = math.ceil(centre - reach), math.floor(centre + reach) + 1
+                if first < 1 or last > len(self.power):
+                    continue
+                band = self.power[first:last]
+                weights += float(band.sum())
+                values += float(band @ np.arange(first, last)) * self.bin_hz / k
+            if weights > 0.0:
+                f0_hz = values / weights
+        return f0_hz
