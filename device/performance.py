@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device.bundle import Bundle
-from device.generator import Generator
 from device.errors import DarkrackError
+from device.generator import Generator
 from device.knobs import Knobs
 from device.partials import NoteFrames, decode
 from device.patch import Patch, nearest

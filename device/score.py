@@ -52,6 +52,11 @@ class Score:
     tracks: int
     remarks: tuple[str, ...]
 
+    @property
+    def duration_s(self) -> float:
+        """Time of the last message; what still sounds then rings out after it."""
+        return self.events[-1].time_s
+
 
 @dataclass(frozen=True)
 class _Timed:
