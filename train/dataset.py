@@ -1,0 +1,167 @@
+"""Notes and their labels as training sees them: frames on disk, soft labels, the split, the sounds to start from."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+import os
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from device.errors import DarkrackError
+from device.files import atomic_path
+from device.partials import Partials
+from train.attributes import copula, quantile_table
+from train.label import read_labels
+from train.notes import Note, nominal_hz, read_audio, read_notes, split
+from train.partials import encode
+from train.recipe import Recipe
+
+ENCODER_VERSION = 1  # raised whenever `train.partials.encode` changes what it returns
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What the knobs are: names, soft-label quantiles (A, 33), copula (A, A), and the teacher's class index."""
+
+    names: tuple[str, ...]
+    classes: tuple[int, ...]
+    quantiles: npt.NDArray[np.float32]
+    copula: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Encoded notes, memory-mapped: ``frames(indices)`` reads; the rest are arrays over notes.
+
+    ``soft_labels`` (N, A) float32 at the recipe's temperature, ``logits`` (N, A) before it, ``pitch`` (N,) MIDI,
+    ``velocity`` (N,) in 0..1, ``parts`` the split: train, unseen_notes, unseen_instruments.
+    """
+
+    notes: tuple[Note, ...]
+    attributes: Attributes
+    soft_labels: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
+    pitch: npt.NDArray[np.float32]
+    velocity: npt.NDArray[np.float32]
+    parts: dict[str, npt.NDArray[np.int64]]
+    maps: tuple[npt.NDArray[np.float16], ...]
+    places: npt.NDArray[np.int64]  # (N, 2): which map, which row of it
+
+    def frames(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """(n, 2, rows, frames) float32 of the notes asked for."""
+        return np.stack([self.maps[m][r] for m, r in self.places[indices]]).astype(np.float32)
+
+
+def soft_label(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
+    """sigmoid(logit / T), the teacher's answer softened (DarkGAN, section 3)."""
+    return (1 / (1 + np.exp(-logits / temperature))).astype(np.float32)
+
+
+def load_training_set(folder: Path, recipe: Recipe, jobs: int = 2) -> TrainingSet:
+    """Read notes and labels, encode what is not yet encoded (progress bar, resumable), split.
+
+    Only notes that sound at the pitch they claim and lie in the recipe's range are taken. Raises DarkrackError
+    where the labels are missing or too few notes are left.
+    """
+    labels = read_labels(folder, recipe.labels.teacher)
+    row_of = {name: row for row, name in enumerate(labels.note_str)}
+    low, high = recipe.pitch_range_midi
+    notes = [n for n in read_notes(folder) if n.check == "ok" and low <= n.pitch <= high and n.note_str in row_of]
+    if len(notes) < 2 * recipe.batch:
+        raise DarkrackError(
+            str(folder),
+            f"at least {2 * recipe.batch} labelled notes in tune between MIDI {low} and {high}",
+            str(len(notes)),
+            "darkrack data makes notes, darkrack label labels them",
+        )
+    notes, maps, places = _encoded(folder, notes, recipe.grid, jobs)
+    ranked = json.loads((folder / f"attributes-{recipe.labels.teacher}.json").read_text())["attributes"]
+    if len(ranked) < recipe.labels.attributes:
+        raise DarkrackError(
+            f"{folder}: attributes-{recipe.labels.teacher}.json",
+            f"at least {recipe.labels.attributes} attributes",
+            str(len(ranked)),
+            "ask for fewer in the recipe's [labels]",
+        )
+    classes = tuple(int(one["index"]) for one in ranked[: recipe.labels.attributes])
+    logits = labels.logits[[row_of[n.note_str] for n in notes]][:, classes]
+    parts = {name: np.array(rows, np.int64) for name, rows in split(notes).items()}
+    seen = logits[parts["train"]]
+    attributes = Attributes(
+        names=tuple(str(labels.classes[c]) for c in classes),
+        classes=classes,
+        quantiles=soft_label(quantile_table(seen).astype(np.float32), recipe.labels.temperature),
+        copula=copula(seen).astype(np.float32),
+    )
+    return TrainingSet(
+        notes=tuple(notes),
+        attributes=attributes,
+        soft_labels=soft_label(logits, recipe.labels.temperature),
+        logits=logits.astype(np.float32),
+        pitch=np.array([n.pitch for n in notes], np.float32),
+        velocity=np.array([n.velocity / 127 for n in notes], np.float32),
+        parts=parts,
+        maps=tuple(maps),
+        places=places,
+    )
+
+
+def spread_out(normal_scores: npt.NDArray[np.float32], count: int) -> list[int]:
+    """Rows that cover the set: the most central one first, then always the one farthest from those chosen."""
+    chosen = [int(np.argmin(((normal_scores - normal_scores.mean(0)) ** 2).sum(1)))]
+    distance = ((normal_scores - normal_scores[chosen[0]]) ** 2).sum(1)
+    while len(chosen) < min(count, len(normal_scores)):
+        chosen.append(int(np.argmax(distance)))
+        distance = np.minimum(distance, ((normal_scores - normal_scores[chosen[-1]]) ** 2).sum(1))
+    return chosen
+
+
+def _encoded(
+    folder: Path, notes: list[Note], grid: Partials, jobs: int
+) -> tuple[list[Note], list[npt.NDArray[np.float16]], npt.NDArray[np.int64]]:
+    """The notes' frames, one memory-mapped file per audio file, made where missing."""
+    by_file: dict[str, list[Note]] = defaultdict(list)
+    for note in notes:
+        by_file[note.file].append(note)
+    paths = {file: _cache_path(folder, file, members, grid) for file, members in by_file.items()}
+    missing = [file for file, path in paths.items() if not path.is_file()]
+    with concurrent.futures.ProcessPoolExecutor(jobs) as pool:
+        started = [pool.submit(_encode_file, folder, by_file[file], grid, paths[file]) for file in missing]
+        try:
+            for done in tqdm(
+                concurrent.futures.as_completed(started), "encoding", len(started), unit="file", disable=None
+            ):
+                done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    ordered = [note for members in by_file.values() for note in members]
+    maps = [np.load(paths[file], mmap_mode="r") for file in by_file]
+    places = [(m, r) for m, members in enumerate(by_file.values()) for r in range(len(members))]
+    return ordered, maps, np.array(places, np.int64)
+
+
+def _cache_path(folder: Path, file: str, members: list[Note], grid: Partials) -> Path:
+    """Named by all that decides the content, so that a changed set or grid never meets old frames."""
+    facts = json.dumps([ENCODER_VERSION, asdict(grid), [(n.note_str, n.start, n.samples, n.f0_hz) for n in members]])
+    return folder / "frames" / f"{Path(file).stem}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.npy"
+
+
+def _encode_file(folder: Path, members: list[Note], grid: Partials, path: Path) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    seconds = (grid.frames + 4) / grid.frame_rate_hz
+    frames = np.stack(
+        [
+            encode(read_audio(folder, n, seconds), n.sample_rate, n.f0_hz or nominal_hz(n.pitch), grid)
+            for n in members
+        ]
+    ).astype(np.float16)
+    with atomic_path(path) as temporary:
+        np.save(temporary, frames)

@@ -1,0 +1,244 @@
+"""The networks on the partials grid: generator, encoder and critic, rows as channels, frames as width.
+
+Every convolution is a Conv2d of height 1, because LiteRT runs those without the transposes and gathers that
+1-D convolutions are converted to.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from device.partials import Partials
+from train.recipe import CriticShape, GeneratorShape
+
+SLOPE = 0.2  # of the leaky ReLU
+PITCH_STEP = 4.0  # semitones between the anchors of the pitch input: a third of an octave, the width of a formant
+
+
+class Condition(NamedTuple):
+    """What a note is asked to be: attributes (B, A) soft labels, pitch (B, 1) MIDI, velocity (B, 1) in 0..1."""
+
+    attributes: Tensor
+    pitch: Tensor
+    velocity: Tensor
+
+
+def convolution(inputs: int, outputs: int, width: int, stride: int = 1) -> nn.Conv2d:
+    """A height-1 convolution along time that keeps the length (divided by ``stride``), He initialised.
+
+    He et al. 2015: with PyTorch's default the signal shrinks by half per layer and the critic starts blind.
+    """
+    layer = nn.Conv2d(inputs, outputs, (1, width), (1, stride), (0, (width - 1) // 2))
+    nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+    nn.init.zeros_(nn_bias(layer))
+    return layer
+
+
+def as_features(frames: Tensor) -> Tensor:
+    """(B, 2, rows, frames) to (B, 2 * rows, 1, frames) of about unit variance: rows become channels.
+
+    Levels of sounding rows lie around 0.4 with a spread of 0.25, deviations around 0 with 0.5.
+    """
+    return torch.cat([(frames[:, 0] - 0.4) * 4, frames[:, 1] * 2], dim=1)[:, :, None, :]
+
+
+def nn_bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
+    """The bias of a layer that has one."""
+    assert layer.bias is not None
+    return layer.bias
+
+
+class ConditionEmbedding(nn.Module):
+    """Condition to one vector: standardised soft labels, pitch on hat functions, velocity, and z where given.
+
+    The hats (linear interpolation between anchors every PITCH_STEP semitones) make pitch a continuous input:
+    a note between two trained ones gets the blend of both.
+    """
+
+    attribute_mean: Tensor
+    attribute_scale: Tensor
+    anchors: Tensor
+
+    def __init__(self, attributes: int, extra: int, pitch_range_midi: tuple[int, int], width: int) -> None:
+        super().__init__()
+        low, high = pitch_range_midi
+        self.register_buffer("anchors", torch.arange(low, high + PITCH_STEP, PITCH_STEP)[None])
+        self.register_buffer("attribute_mean", torch.zeros(1, attributes))
+        self.register_buffer("attribute_scale", torch.ones(1, attributes))
+        inputs = extra + attributes + self.anchors.shape[1] + 1
+        self.first = nn.Linear(inputs, width)
+        self.second = nn.Linear(width, width)
+
+    def forward(self, condition: Condition, extra: Tensor | None = None) -> Tensor:
+        """(B, width)."""
+        attributes = (condition.attributes - self.attribute_mean) / self.attribute_scale
+        hats = F.relu(1 - torch.abs(condition.pitch - self.anchors) / PITCH_STEP)
+        parts = [attributes, hats, condition.velocity * 2 - 1]
+        if extra is not None:
+            parts.insert(0, extra)
+        hidden = F.leaky_relu(self.first(torch.cat(parts, dim=1)), SLOPE)
+        return F.leaky_relu(self.second(hidden), SLOPE)
+
+
+class Scale(nn.Module):
+    """One scale of the generator: convolution, FiLM by the condition, noise; then a residual convolution.
+
+    FiLM: Perez et al. 2018. Noise through a learned 1 x 1 mixing after each convolution (after Karras et al.
+    2019, where it is one map per layer): here rows are channels, so the texture of every row needs its own.
+    """
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, noise_channels: int) -> None:
+        super().__init__()
+        self.first = convolution(inputs, outputs, 3)
+        self.second = convolution(outputs, outputs, 3)
+        nn.init.zeros_(self.second.weight)
+        self.film = nn.Linear(embedding, 2 * outputs)
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(nn_bias(self.film))
+        self.noise_channels = noise_channels
+        if noise_channels:
+            self.mix = nn.ModuleList(nn.Conv2d(noise_channels, outputs, 1, bias=False) for _ in range(2))
+            for layer in self.mix:
+                assert isinstance(layer, nn.Conv2d)
+                nn.init.normal_(layer.weight, std=0.05 / math.sqrt(noise_channels))
+
+    def forward(self, x: Tensor, embedding: Tensor, noise: Tensor) -> Tensor:
+        """(B, inputs, 1, T), (B, embedding), (B, 2 * noise_channels, 1, >= T) to (B, outputs, 1, T)."""
+        gain, offset = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
+        x = self.first(x) * (1 + gain) + offset
+        if self.noise_channels:
+            x = x + self.mix[0](noise[:, : self.noise_channels, :, : x.shape[3]])
+        x = F.leaky_relu(x, SLOPE)
+        y = self.second(x)
+        if self.noise_channels:
+            y = y + self.mix[1](noise[:, self.noise_channels :, :, : x.shape[3]])
+        return F.leaky_relu(x + y, SLOPE)
+
+
+class Generator(nn.Module):
+    """z, attributes, pitch, velocity and noise to the frames of a note.
+
+    Shapes: z (B, latent), attributes (B, A), pitch (B, 1) MIDI, velocity (B, 1) in 0..1, noise
+    (B, 2 * noise_channels, frames) standard normal (zeros: the smooth note); returns (B, 2, rows, frames):
+    level and deviation as `train.partials.encode` makes them.
+    """
+
+    def __init__(
+        self, shape: GeneratorShape, grid: Partials, attributes: int, pitch_range_midi: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.shape, self.rows = shape, grid.rows
+        self.start_frames = grid.frames >> (len(shape.channels) - 1)
+        self.condition = ConditionEmbedding(attributes, shape.latent, pitch_range_midi, shape.embedding)
+        self.start = nn.Linear(shape.embedding, shape.channels[0] * self.start_frames)
+        noisy_from = len(shape.channels) - shape.noise_scales
+        self.scales = nn.ModuleList(
+            Scale(
+                shape.channels[max(i - 1, 0)], outputs, shape.embedding, shape.noise_channels if i >= noisy_from else 0
+            )
+            for i, outputs in enumerate(shape.channels)
+        )
+        self.to_frames = nn.Conv2d(shape.channels[-1], 2 * grid.rows, 1)
+        nn.init.zeros_(nn_bias(self.to_frames))
+
+    def forward(self, z: Tensor, attributes: Tensor, pitch: Tensor, velocity: Tensor, noise: Tensor) -> Tensor:
+        """See the class."""
+        embedding = self.condition(Condition(attributes, pitch, velocity), z)
+        x = F.leaky_relu(self.start(embedding), SLOPE).reshape(-1, self.shape.channels[0], 1, self.start_frames)
+        for i, scale in enumerate(self.scales):
+            if i:
+                x = F.interpolate(x, scale_factor=(1.0, 2.0), mode="nearest")
+            x = scale(x, embedding, noise[:, :, None, :])
+        frames: Tensor = self.to_frames(x)  # (B, 2 * rows, 1, frames)
+        return frames.reshape(-1, 2, self.rows, frames.shape[3])
+
+
+class Encoder(nn.Module):
+    """The frames of a note and its condition to mean and log variance of z, each (B, latent).
+
+    It is told the condition, so z need only hold what the condition leaves open.
+    """
+
+    def __init__(
+        self, shape: GeneratorShape, grid: Partials, attributes: int, pitch_range_midi: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        width = shape.channels[0]
+        halvings = len(shape.channels) - 1
+        self.condition = ConditionEmbedding(attributes, 0, pitch_range_midi, shape.embedding)
+        self.layers = nn.ModuleList(
+            [convolution(2 * grid.rows, width, 1)] + [convolution(width, width, 4, 2) for _ in range(halvings)]
+        )
+        features = width * (grid.frames >> halvings)
+        self.joined = nn.Linear(features + shape.embedding, 2 * width)
+        self.out = nn.Linear(2 * width, 2 * shape.latent)
+        nn.init.normal_(self.out.weight, std=0.01)
+
+    def forward(self, frames: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        x = as_features(frames)
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), SLOPE)
+        x = torch.cat([x.flatten(1), self.condition(condition)], dim=1)
+        mean, log_variance = self.out(F.leaky_relu(self.joined(x), SLOPE)).chunk(2, dim=1)
+        return mean, log_variance.clamp(-8, 4)
+
+
+class Verdict(NamedTuple):
+    """What the critic says: score (B, positions), pitch (B, classes) and attribute (B, A) logits."""
+
+    score: Tensor
+    pitch: Tensor
+    attributes: Tensor
+
+
+class Critic(nn.Module):
+    """Real or generated, which pitch, which attributes.
+
+    The score is local: one per four frames, each seeing RECEPTIVE_FRAMES frames, conditioned by projection
+    (Miyato & Koyama 2018). A critic of the whole note judged envelopes, which reconstruction already has, and
+    lost the texture. The heads of DarkGAN (pitch: categorical, attributes: soft labels) see the whole note.
+    """
+
+    # Kernels 5, 5, 5, 3 with strides 1, 2, 2, 1: 1 + 4 + 4 + 2*4 + 4*2
+    RECEPTIVE_FRAMES = 25
+
+    def __init__(
+        self, shape: CriticShape, grid: Partials, attributes: int, pitch_range_midi: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        width = shape.channels
+        low, high = pitch_range_midi
+        self.trunk = nn.ModuleList(
+            [
+                convolution(2 * grid.rows, width, 1),
+                convolution(width, width, 5),
+                convolution(width, width, 5, 2),
+                convolution(width, width, 5, 2),
+                convolution(width, width, 3),
+            ]
+        )
+        self.condition = ConditionEmbedding(attributes, 0, pitch_range_midi, width)
+        self.project = nn.Linear(width, width)
+        self.score = nn.Conv2d(width, 1, 1)
+        self.heads = nn.ModuleList([convolution(width, width, 4, 2), convolution(width, width, 4, 2)])
+        features = width * (grid.frames >> 4)
+        self.pitch = nn.Linear(features, high - low + 1)
+        self.attributes = nn.Linear(features, attributes)
+
+    def forward(self, frames: Tensor, condition: Condition) -> Verdict:
+        """(B, 2, rows, frames) and its condition; see Verdict."""
+        x = as_features(frames)
+        for layer in self.trunk:
+            x = F.leaky_relu(layer(x), SLOPE)
+        fitting = (x * self.project(self.condition(condition))[:, :, None, None]).sum(1, keepdim=True)
+        score = self.score(x) + fitting / math.sqrt(x.shape[1])
+        for layer in self.heads:
+            x = F.leaky_relu(layer(x), SLOPE)
+        features = x.flatten(1)
+        return Verdict(score.flatten(1), self.pitch(features), self.attributes(features))

@@ -1,0 +1,156 @@
+"""A training recipe: strict TOML in, frozen dataclasses out, and the hash that names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from device.errors import DarkrackError
+from device.files import read_bytes, read_toml
+from device.partials import Partials
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the notes come from, for the bundle's card: name, licence, where anyone gets the same."""
+
+    name: str
+    licence: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Which soft labels condition the generator: the teacher, how many attributes, temperature T (eq. 2)."""
+
+    teacher: str
+    attributes: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class GeneratorShape:
+    """Sizes of the generator and its encoder.
+
+    ``channels``: feature maps per scale, low to high; each scale doubles the frames, the last has them all.
+    ``embedding``: width of the condition after its two dense layers. ``noise_channels``: Gaussian channels per
+    injection; the last ``noise_scales`` scales have two injections each, and both read other channels.
+    """
+
+    latent: int
+    channels: tuple[int, ...]
+    embedding: int
+    noise_channels: int
+    noise_scales: int
+
+
+@dataclass(frozen=True)
+class CriticShape:
+    """Sizes of the critic: ``channels`` of its trunk."""
+
+    channels: int
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Stage one, a conditional variational autoencoder: steps, Adam's rate, weight of KL and of frequency."""
+
+    steps: int
+    learning_rate: float
+    kl_weight: float
+    deviation_weight: float
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """Stage two: non-saturating loss with R1 every ``r1_every`` steps, reconstruction on smoothed levels.
+
+    ``smooth_frames``: amplitudes are compared after a moving mean of this width, so that the texture is the
+    critic's affair; the first ``attack_frames`` are compared as they are. ``class_weight``: of pitch and
+    attributes, on D with real data and on G with fakes (DarkGAN: 10). ``augment``: half the width, in soft-label
+    quantiles, by which attributes over their 80th percentile are raised in G's step (DarkGAN).
+    """
+
+    steps: int
+    learning_rate: float
+    critic_learning_rate: float
+    r1_weight: float
+    r1_every: int
+    smooth_frames: int
+    attack_frames: int
+    reconstruction_weight: float
+    class_weight: float
+    augment: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a run learns, besides the notes."""
+
+    name: str
+    seed: int
+    batch: int
+    ema: float
+    checkpoint_every_steps: int
+    pitch_range_midi: tuple[int, int]
+    presets: int
+    data: tuple[Source, ...]
+    labels: Labels
+    grid: Partials
+    generator: GeneratorShape
+    critic: CriticShape
+    reconstruction: Reconstruction
+    adversarial: Adversarial
+
+
+def read_recipe(path: Path) -> tuple[Recipe, str]:
+    """Read a recipe and its SHA-256; every missing, unknown or mistyped key is a DarkrackError that names it."""
+    table = read_toml(path, "a training recipe")
+    return _build(Recipe, table, str(path)), hashlib.sha256(read_bytes(path, "a training recipe")).hexdigest()
+
+
+_T = TypeVar("_T")
+
+
+def _build(kind: type[_T], table: dict[str, Any], where: str) -> _T:
+    """A dataclass from a TOML table, checked key by key."""
+    hints = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise DarkrackError(
+                f"{where}: {key}", f"one of {', '.join(known)}", "an unknown key", f"did you mean {near[0]}?" if near else ""
+            )
+    for key in known:
+        if key not in table:
+            raise DarkrackError(f"{where}: {key}", "a value", "nothing", f"recipes/first.toml shows every key of [{where}]")
+    return kind(**{key: _value(hints[key], table[key], f"{where}: {key}") for key in known})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """One value checked against its type; a whole number may stand for a float."""
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise DarkrackError(where, "a table", repr(value))
+        return _build(typing.cast(type[Any], hint), value, where)
+    if isinstance(hint, types.GenericAlias):
+        arguments = typing.get_args(hint)
+        if not isinstance(value, list):
+            raise DarkrackError(where, "a list", repr(value))
+        if arguments[-1] is Ellipsis:
+            arguments = (arguments[0],) * len(value)
+        elif len(arguments) != len(value):
+            raise DarkrackError(where, f"{len(arguments)} values", str(len(value)))
+        return tuple(_value(one, item, f"{where}[{i}]") for i, (one, item) in enumerate(zip(arguments, value, strict=True)))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or isinstance(value, bool) != (hint is bool):
+        raise DarkrackError(where, f"a value of type {hint.__name__}", repr(value))
+    return value
