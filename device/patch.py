@@ -35,6 +35,7 @@ SETTING_MAX = 2.0
 # These CCs already mean something to the performance: data entry, volume, expression, sustain, (N)RPN and
 # everything from 120 up, which MIDI 1.0 reserves for channel mode messages.
 RESERVED_CCS = frozenset({6, 7, 11, 38, 64, 98, 99, 100, 101, *range(120, 128)})
+CC_KEYS = frozenset(str(number) for number in range(120))
 
 
 @dataclass(frozen=True)
@@ -119,18 +120,19 @@ def parse_setting(text: str, attributes: Sequence[str]) -> tuple[str, float]:
 
 
 def _settings(table: _Table, attributes: Sequence[str]) -> dict[str, float]:
-    return {
-        nearest(key, attributes, table.at(key), "an attribute of the bundle"): table.number(
-            key, 0.0, SETTING_MAX
-        )
-        for key in table.content
-    }
+    settings: dict[str, float] = {}
+    for key in table.content:
+        name = nearest(key, attributes, table.at(key), "an attribute of the bundle")
+        if name in settings:
+            raise DarkrackError(table.at(key), f"one setting of {name!r}", "a second one")
+        settings[name] = table.number(key, 0.0, SETTING_MAX)
+    return settings
 
 
 def _ccs(table: _Table, attributes: Sequence[str], carry: bool) -> dict[int, CcKnob]:
     knobs: dict[int, CcKnob] = {}
     for key in table.content:
-        if not (key.isascii() and key.isdigit() and int(key) < 120):
+        if key not in CC_KEYS:
             raise DarkrackError(table.at(key), "a controller number from 0 to 119", repr(key))
         if int(key) in RESERVED_CCS:
             raise DarkrackError(
