@@ -1,8 +1,8 @@
 """Which of a teacher's classes become knobs, over which range each is swept, and how they move together.
 
-All of it works on logits. A soft label is sigmoid(logit / T) and that is monotone: ranks, quantiles and normal
-scores of logits are those of soft labels at any temperature, while the labels themselves crowd near zero (of 527
-classes only a handful has a 90th percentile over .1).
+All of it works on logits. A soft label is sigmoid(logit / T) and that is monotone: ranks, quantiles and
+normal scores of logits are those of soft labels at any temperature, while the labels themselves crowd near
+zero (of 527 classes only a handful has a 90th percentile over .1).
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def rank(
     """The classes that are not ``excluded``, most useful first.
 
     ``logits`` is (N, C). The score is p90, the 90th percentile over the notes of the teacher's probability
-    sigmoid(logit); with ``accuracy``, the teacher's published figure per class in 0..1, it is sqrt(p90 * accuracy)
-    (Nistal et al. 2021, section 4). Ties keep the teacher's order. Raises DarkrackError for an empty set and for
-    classes without an accuracy.
+    sigmoid(logit); with ``accuracy``, the teacher's published figure per class in 0..1, it is
+    sqrt(p90 * accuracy) (Nistal et al. 2021). Ties keep the teacher's order. Raises DarkrackError for an
+    empty set and for classes without an accuracy.
     """
     _check_values(logits, 1)
     missing = [name for name in classes if accuracy is not None and name not in excluded | accuracy.keys()]
@@ -70,9 +70,10 @@ def rank(
 def quantile_table(values: npt.NDArray[np.floating]) -> Array:
     """The range of each column: (A, 33) quantiles of ``values`` (N, A), strictly increasing along each row.
 
-    Entry u of linspace(0, 1, 33) is the quantile at probability .005 + .99 u. Where values tie, each entry is at
-    least 1e-6 above the one before, so that the table can be inverted; a constant column becomes such a staircase.
-    Meant for logits: soft labels at temperature T are sigmoid(table / T). Raises DarkrackError for an empty set.
+    Entry u of linspace(0, 1, 33) is the quantile at probability .005 + .99 u. Where values tie, each entry is
+    at least 1e-4 above the one before, so that the table can be inverted; a constant column becomes such a
+    staircase. Meant for logits: soft labels at temperature T are sigmoid(table / T). Raises DarkrackError for
+    an empty set.
     """
     _check_values(values, 1)
     probability = TAIL + (1.0 - 2.0 * TAIL) * np.linspace(0.0, 1.0, QUANTILES)
@@ -85,12 +86,13 @@ def quantile_table(values: npt.NDArray[np.floating]) -> Array:
 def copula(values: npt.NDArray[np.floating]) -> Array:
     """Correlation (A, A) of the columns of ``values`` (N, A) as a Gaussian copula has it; positive definite.
 
-    Each column becomes its van der Waerden scores Phi^-1(rank / (N + 1)), ties sharing their mean rank, so nothing
-    but the order matters; then the ordinary correlation. A constant column correlates with nothing.
+    Each column becomes its van der Waerden scores Phi^-1(rank / (N + 1)), ties sharing their mean rank, so
+    nothing but the order matters; then the ordinary correlation. A constant column correlates with nothing.
 
-    Few notes, or columns that say the same, make the matrix singular. It is then shrunk towards the identity, by the
-    least weight w that brings the smallest eigenvalue to 1e-3: R <- (1 - w) R + w I. That keeps the ones on the
-    diagonal and every sign, and leaves a matrix that is healthy as it is. Raises DarkrackError below two notes.
+    Few notes, or columns that say the same, make the matrix singular. It is then shrunk towards the identity,
+    by the least weight w that brings the smallest eigenvalue to 1e-3: R <- (1 - w) R + w I. That keeps the
+    ones on the diagonal and every sign, and leaves a matrix that is healthy as it is. Raises DarkrackError
+    below two notes.
     """
     from scipy.special import ndtri
     from scipy.stats import rankdata

@@ -1,11 +1,11 @@
-"""The command `darkrack label`: a teacher hears every note; its soft labels are kept and its classes are ranked.
+"""The command `darkrack label`: a teacher hears every note; its soft labels are kept, its classes ranked.
 
-Only notes that sound near a pitch are labelled: those with the check ``ok`` or ``octave`` (an octave away, where an
-organ stop or a patch really sounds). Silent ones have nothing to say, and what is out of tune or has no pitch would
-be taught at a pitch that it does not have.
+Only notes that sound near a pitch are labelled: those with the check ``ok`` or ``octave`` (an octave away,
+where an organ stop or a patch really sounds). Silent ones have nothing to say, and what is out of tune or has
+no pitch would be taught at a pitch that it does not have.
 
-    DIR/labels-TEACHER.npz       what was heard; also the cache: a note is heard again only if its audio, or the
-                                 teacher's weights, are others than then
+    DIR/labels-TEACHER.npz       what was heard; also the cache: a note is heard again only if its audio, or
+                                 the teacher's weights, are others than then
     DIR/attributes-TEACHER.json  the classes in rank order, without the excluded ones
 """
 
@@ -34,7 +34,6 @@ from train.teacher import (
     KINDS,
     LISTENING_DBFS,
     Teacher,
-    at_listening_level,
     load_teacher,
 )
 
@@ -74,7 +73,7 @@ def labels_path(folder: Path, teacher: str) -> Path:
 
 
 def read_labels(folder: Path, teacher: str = "mn04") -> Labels:
-    """The labels that `darkrack label` left in a data set; DarkrackError where there are none or they are damaged."""
+    """The labels of a data set, as `darkrack label` left them; DarkrackError for none or damaged ones."""
     path = labels_path(folder, teacher)
     if not path.exists():
         raise DarkrackError(str(path), "labels", "no such file", f"run darkrack label --data {folder}")
@@ -105,7 +104,7 @@ def read_labels(folder: Path, teacher: str = "mn04") -> Labels:
 
 
 def label(folder: Path, teacher: Teacher, threads: int = 1) -> tuple[Labels, int]:
-    """Hear the notes of ``folder`` that are not yet known, write and return their labels, and how many were heard.
+    """Hear the notes of ``folder`` not yet known; write and return the labels, and how many were heard.
 
     Rows are in the order of notes.csv. What was heard is kept every 512 notes and when interrupted. Raises
     DarkrackError for a set without usable notes and for audio that is not finite.
@@ -157,9 +156,7 @@ def _hear(
     new = [row for row, key in enumerate(keys) if key not in found]
     for rate in sorted({notes[row].sample_rate for row in new}):
         same = [row for row in new if notes[row].sample_rate == rate]
-        logits, embeddings = teacher.hear(
-            at_listening_level(np.stack([audio[row] for row in same]), rate), rate
-        )
+        logits, embeddings = teacher.hear(np.stack([audio[row] for row in same]), rate)
         found.update({keys[row]: (logits[i], embeddings[i]) for i, row in enumerate(same)})
     return [(key, found[key]) for key in keys], len(new)
 
@@ -218,7 +215,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--per-class-accuracy",
         type=Path,
         metavar="CSV",
-        help="columns display_name and accuracy: rank by sqrt(p90 * accuracy), as the paper does, instead of by p90",
+        help="columns display_name and accuracy: rank by sqrt(p90 * accuracy), as the paper does, not by p90",
     )
     parser.add_argument(
         "--excluded",
@@ -239,8 +236,8 @@ def run(options: argparse.Namespace) -> None:
     teacher = load_teacher(options.teacher, options.weights, classes_path=options.classes)
     if not teacher.official:
         print(
-            f"{options.weights} is not the {teacher.name} that we know (SHA-256 {teacher.weights_sha256}): used as it is, "
-            "but labels and figures will differ from published ones",
+            f"{options.weights} is not the {teacher.name} that we know (SHA-256 {teacher.weights_sha256}): "
+            "used as it is, but labels and figures will differ from published ones",
             file=sys.stderr,
         )
     excluded = read_excluded(options.excluded, teacher.classes)
@@ -258,7 +255,8 @@ def run(options: argparse.Namespace) -> None:
         },
     )
     print(
-        f"{len(labels.note_str)} notes labelled, {heard} of them heard now: {labels_path(options.data, teacher.name)}"
+        f"{len(labels.note_str)} notes labelled, {heard} of them heard now: "
+        f"{labels_path(options.data, teacher.name)}"
     )
     first = ", ".join(f"{attribute.name} {attribute.p90:.3f}" for attribute in attributes[:8])
     print(f"{len(attributes)} attributes in rank order (90th percentile): {first} ...: {ranked}")
