@@ -29,9 +29,11 @@ Array = npt.NDArray[np.float32]
 
 SEGMENT = 64  # samples: 1.3 ms at 48 kHz, six of them between two frames at 125 Hz
 FADE_S = 0.004  # of a voice that is stolen or killed
-ONSET_S = 0.001  # takes the step out of a note that begins loud
-GLIDE_S = 0.003  # time constant of pitch and gain on their way to where they were sent
+ONSET_S = 0.002  # half-way at 1 ms; takes the step out of a note that begins loud
+GLIDE_S = 0.003  # each of two time constants of pitch and gain on their way to where they were sent
+CORNER_S = 0.002  # time constant that rounds the corner where a release begins
 SHORTEST_RELEASE_S = 0.02
+SHORTEST_MORPH_S = 0.02
 GONE = 10 ** (-90 / 20)  # amplitude below which a released voice is over
 INAUDIBLE = 10 ** (-130 / 20)  # amplitude below which a partial is not computed; keeps denormals out, too
 LOUDEST = 100.0  # the largest amplitude a cell may have (+40 dB)
@@ -52,14 +54,17 @@ VOICE = np.dtype(
         ("loop_start_frames", np.float64),
         ("loop_end_frames", np.float64),
         ("f0_hz", np.float64),
+        ("f0_leader_hz", np.float64),  # on its way to the goal; f0 follows it, so that a glide begins softly
         ("f0_goal_hz", np.float64),
         ("gain", np.float64),
+        ("gain_leader", np.float64),
         ("gain_goal", np.float64),
         ("left", np.float64),  # equal power: left^2 + right^2 = 1
         ("right", np.float64),
         ("release_gain", np.float64),
-        ("release_step", np.float64),  # factor per sample
-        ("morph", np.float64),  # how much of `shift_*` is left, 1 to 0
+        ("release_leader", np.float64),  # falls exponentially, by release_step per sample
+        ("release_step", np.float64),
+        ("morph", np.float64),  # 1 when a morph begins, 0 when it is over
         ("morph_step", np.float64),  # per segment
     ],
     align=True,
@@ -184,9 +189,10 @@ class VoiceBank:
         self._state.voice[voice]["released"] = True
 
     def morph(self, voice: int, note: NoteFrames, seconds: float) -> None:
-        """Turn a sounding note into another within ``seconds`` (at least FADE_S), at the place where it is.
+        """Turn a sounding note into another within ``seconds``, at the place where it is.
 
-        Raises ValueError for a note larger than the bank. A silent voice stays silent.
+        At least SHORTEST_MORPH_S. A silent voice stays silent. Raises ValueError for a note larger than the
+        bank.
         """
         self._check(note)
         _morph(self._state, voice, _table(note), float(seconds))
@@ -257,6 +263,13 @@ _HALF_TURN = np.float32(2.0**-31)
 
 
 @_compiled(fastmath=_FAST)
+def _smooth(x):  # type: ignore[no-untyped-def]
+    """From 0 at x = 0 to 1 at x = 1 with two continuous derivatives: a fade that is not heard as a click."""
+    x = min(max(x, 0.0), 1.0)
+    return x * x * x * (10 + x * (6 * x - 15))
+
+
+@_compiled(fastmath=_FAST)
 def _load(s, v, note):  # type: ignore[no-untyped-def]
     """Copy a note into the voice's table; a cell that is not finite is silent."""
     level_db, ratio, decay_db_per_s, loop_start, loop_end = note
@@ -302,7 +315,7 @@ def _spectrum(s, v):  # type: ignore[no-untyped-def]
     frame = int(at)
     other = min(frame + 1, s.amplitude.shape[1] - 1)
     weight = np.float32(at - frame)
-    morph = np.float32(voice.morph)
+    morph = np.float32(_smooth(voice.morph))
     amplitude_0, amplitude_1 = s.amplitude[v, frame], s.amplitude[v, other]
     ratio_0, ratio_1 = s.ratio[v, frame], s.ratio[v, other]
     to_amplitude, to_ratio = s.to_amplitude[v], s.to_ratio[v]
@@ -336,8 +349,10 @@ def _segment(s, v):  # type: ignore[no-untyped-def]
     voice = s.voice[v]
     voice.made_samples += SEGMENT
     glide = 1 - math.exp(-SEGMENT / (GLIDE_S * s.sample_rate_hz))
-    voice.f0_hz += (voice.f0_goal_hz - voice.f0_hz) * glide
-    gain_change = (voice.gain_goal - voice.gain) * glide
+    voice.f0_leader_hz += (voice.f0_goal_hz - voice.f0_leader_hz) * glide
+    voice.f0_hz += (voice.f0_leader_hz - voice.f0_hz) * glide
+    voice.gain_leader += (voice.gain_goal - voice.gain_leader) * glide
+    gain_change = (voice.gain_leader - voice.gain) * glide
     voice.morph = max(voice.morph - voice.morph_step, 0.0)
     decay_gain, decay_step = s.decay_gain[v], s.decay_step[v]
     if voice.made_samples * s.frame_rate_hz > voice.loop_start_frames * s.sample_rate_hz:
@@ -360,7 +375,7 @@ def _segment(s, v):  # type: ignore[no-untyped-def]
         if begin > 0 or end > 0:
             slope = (end - begin) * np.float32(1 / SEGMENT)
             for n in range(SEGMENT):
-                turn = np.int32(phase + np.int32(n) * step + s.triangle[n] * change)
+                turn = np.int32(phase + np.int32(np.int32(n) * step) + np.int32(s.triangle[n] * change))
                 x = np.float32(turn) * _HALF_TURN
                 q = x * x
                 sine = (x - x * q) * (_P0 + q * (_P1 + q * (_P2 + q * (_P3 + q * _P4))))
@@ -379,6 +394,7 @@ def _play(s, v, out):  # type: ignore[no-untyped-def]
     voice = s.voice[v]
     mono = s.mono[v]
     onset_samples = ONSET_S * s.sample_rate_hz
+    corner = 1 - math.exp(-1 / (CORNER_S * s.sample_rate_hz))
     done = 0
     while done < out.shape[0]:
         if voice.age_samples == voice.made_samples:
@@ -392,12 +408,12 @@ def _play(s, v, out):  # type: ignore[no-untyped-def]
         count = min(SEGMENT - cursor, out.shape[0] - done)
         if voice.released or voice.age_samples < onset_samples:
             for i in range(count):
-                x = min((voice.age_samples + i) / onset_samples, 1.0)
-                gain = x * x * x * (10 + x * (6 * x - 15)) * voice.release_gain
+                gain = _smooth((voice.age_samples + i) / onset_samples) * voice.release_gain
                 out[done + i, 0] += mono[cursor + i] * gain * voice.left
                 out[done + i, 1] += mono[cursor + i] * gain * voice.right
                 if voice.released:
-                    voice.release_gain *= voice.release_step
+                    voice.release_leader *= voice.release_step
+                    voice.release_gain += (voice.release_leader - voice.release_gain) * corner
         else:
             left, right = np.float32(voice.left), np.float32(voice.right)
             for i in range(count):
@@ -416,7 +432,7 @@ def _cut(s, v):  # type: ignore[no-untyped-def]
     s.cut[:] = 0
     _play(s, v, s.cut)
     for i in range(fade_samples):
-        fade = np.float32(0.5 + 0.5 * math.cos(math.pi * (i + 0.5) / fade_samples))
+        fade = np.float32(1 - _smooth((i + 0.5) / fade_samples))
         at = (s.tail_at[0] + i) % fade_samples
         s.tail[at, 0] += s.cut[i, 0] * fade
         s.tail[at, 1] += s.cut[i, 1] * fade
@@ -432,12 +448,13 @@ def _start(s, v, note, f0_hz, gain, pan, release_s, start):  # type: ignore[no-u
     voice = s.voice[v]
     voice.active, voice.released = True, False
     voice.age_samples, voice.made_samples = 0, 0
-    voice.f0_hz, voice.f0_goal_hz = f0_hz, f0_hz
+    voice.f0_hz, voice.f0_leader_hz, voice.f0_goal_hz = f0_hz, f0_hz, f0_hz
     angle = (min(max(pan, -1.0), 1.0) + 1) * (math.pi / 4)
     voice.left, voice.right = math.cos(angle), math.sin(angle)
-    voice.gain, voice.gain_goal = gain, gain
+    voice.gain, voice.gain_leader, voice.gain_goal = gain, gain, gain
     seconds = release_s if SHORTEST_RELEASE_S < release_s < np.inf else SHORTEST_RELEASE_S
-    voice.release_gain, voice.release_step = 1.0, 10 ** (-60 / 20 / (seconds * s.sample_rate_hz))
+    voice.release_gain, voice.release_leader = 1.0, 1.0
+    voice.release_step = 10 ** (-60 / 20 / (seconds * s.sample_rate_hz))
     voice.morph, voice.morph_step = 0.0, 0.0
     _load(s, v, note)
     _spectrum(s, v)
@@ -469,7 +486,7 @@ def _morph(s, v, note, seconds):  # type: ignore[no-untyped-def]
     _spectrum(s, v)
     s.shift_amplitude[v] -= s.to_amplitude[v]
     s.shift_ratio[v] -= s.to_ratio[v]
-    segments = max(seconds if seconds < np.inf else FADE_S, FADE_S) * s.sample_rate_hz / SEGMENT
+    segments = max(seconds if seconds < np.inf else 0.0, SHORTEST_MORPH_S) * s.sample_rate_hz / SEGMENT
     voice.morph, voice.morph_step = 1.0, 1 / segments
 
 
