@@ -34,8 +34,8 @@ BATCH_NOTES = 8  # 3 MB of frames a batch stay in the second-level cache
 class Teacher:
     """A tagger that hears notes.
 
-    ``classes`` are the names of its outputs in order. ``weights_sha256`` is over the network's file and, where
-    there is one, the ``.data`` file beside it, in this order; ``official`` says that it is the one we know.
+    ``classes`` are the names of its outputs in order. ``weights_sha256`` is over the network's file and the
+    ``.data`` file beside it, where there is one; ``official`` says that these are the ones we know.
     """
 
     name: str
