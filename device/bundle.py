@@ -280,7 +280,10 @@ def _members(data: bytes, where: str, what: str, limits: Mapping[str, int]) -> d
         raise DarkrackError(where, what, f"a file that begins with {data[:4]!r}", NO_BUNDLE)
     if data[-22:-18] != b"PK\5\6":
         raise DarkrackError(where, "a whole zip, with its end record", "one that was cut off", AGAIN)
-    count, directory_bytes = struct.unpack("<6xHL6x", data[-18:])
+    count, directory_bytes, directory_offset = struct.unpack("<6xHLL2x", data[-18:])
+    declared_bytes = directory_offset + directory_bytes + 22
+    if declared_bytes != len(data):
+        raise DarkrackError(where, f"{declared_bytes} bytes, by its end record", f"{len(data)}", AGAIN)
     if count > LIMIT_MEMBERS or directory_bytes > LIMIT_DIRECTORY_BYTES or data[-42:-38] == b"PK\6\7":
         got = f"{count} and a directory of {directory_bytes} bytes"
         raise DarkrackError(where, f"at most {LIMIT_MEMBERS} members, no zip64", got, NO_BUNDLE)

@@ -68,7 +68,7 @@ def tiny_model() -> bytes:
                 # 12 dB an octave, 5 for the brightest; a higher note has fewer partials to be bright with.
                 tilt_db = 12.0 - 7.0 * asked[BRIGHT] - 2.0 * velocity.unsqueeze(2)
                 tilt_db = tilt_db + 0.05 * (pitch.unsqueeze(2) - 60.0)
-                level_db = self.attack_db - tilt_db * self.octaves - 20.0 * asked[HOLLOW] * self.even
+                level_db = 3.0 + self.attack_db - tilt_db * self.octaves - 20.0 * asked[HOLLOW] * self.even
                 # Up to 40 dB/s, the higher partials faster; below label .25 the note does not decay.
                 fall_db_per_s = 53.0 * torch.relu(asked[PLUCKED] - 0.25)
                 level_db = level_db - fall_db_per_s * self.seconds * (1.0 + 0.2 * self.octaves)
