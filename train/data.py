@@ -1,8 +1,9 @@
 """The command `darkrack data`: a data set of notes from a SoundFont or from a folder of samples.
 
-A set is made part by part, one instrument a part, several at a time in processes of their own. A finished part
-is two files, `audio/NAME.flac` and then `parts/NAME.json`; `set.json` says what the whole was made from. So a run that
-was stopped goes on where it was, and never mixes two ways of rendering. `notes.csv` is written when all parts stand.
+A set is made part by part, one instrument a part, several at a time in processes of their own. A finished
+part is two files, `audio/NAME.flac` and then `parts/NAME.json`; `set.json` says what the whole is made from.
+So a run that was stopped goes on where it was and never mixes two ways of making notes. `notes.csv` is
+written when all parts stand.
 """
 
 from __future__ import annotations
@@ -10,144 +11,119 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
 import re
 import signal
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from device.errors import DarkrackError
-from device.files import atomic_path, sha256_of, write_json
-from train import pitch as pitch_finder
-from train import soundfont
-from train.notes import CHECKS, Note, note_name, write_notes
+from device.files import atomic_path, read_bytes, sha256_of, write_json
+from train import folder as own
+from train import pitch, soundfont
+from train.notes import CHECKS, SAMPLE_RATE_HZ, Note, Take, note_name, write_notes
 
-FORMAT = 1  # raised when parts made by older code must not be kept
-SAMPLE_RATE_HZ = soundfont.SAMPLE_RATE_HZ
-# What is quieter at the end is cut: 20 dB under what the teachers were seen to hear (-80 dBFS). The step of 24 bits
-# lies at -138 dBFS; 16 bits (-90 dBFS) would put their floor into the quietest notes.
+FORMAT = 1  # raised when parts that older code made must not be kept
+# What is quieter at the end is cut: 20 dB under the -80 dBFS that teachers were seen to hear. The step of 24
+# bits lies at -138 dBFS; the one of 16 bits (-90 dBFS) would be heard in quiet notes once their level is
+# normalised.
 TRIM_DB = -100.0
 SUBTYPE = "PCM_24"
 FADE_S = 0.005
+NAMED = 12  # instruments named for each check in the summary
 
 
 @dataclasses.dataclass(frozen=True)
-class Take:
-    """One recorded or rendered note: MIDI ``pitch`` and ``velocity``, ``audio`` mono at SAMPLE_RATE_HZ."""
+class Part:
+    """One instrument, still to be made; pickled into the process that makes it.
 
-    pitch: int
-    velocity: int
-    audio: npt.NDArray[np.float64]
-    tags: str = ""
+    ``key`` changes when it has to be made again though the set's recipe is the same; ``takes`` makes its
+    ``count`` notes.
+    """
 
-
-class Part(Protocol):
-    """One instrument's notes, still to be made; pickled into the process that makes them."""
-
-    @property
-    def instrument_str(self) -> str:
-        """Its name, also the name of its files."""
-
-    @property
-    def family_and_source(self) -> tuple[str, str]:
-        """instrument_family_str and instrument_source_str."""
-
-    @property
-    def key(self) -> str:
-        """Changes when the part must be made again though the set's options are the same."""
-
-    @property
-    def count(self) -> int:
-        """How many notes it will hold."""
-
-    def takes(self) -> Iterator[Take]:
-        """Make the notes."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ProgramPart:
-    """One program of a SoundFont."""
-
-    font: Path
-    preset: soundfont.Preset
-    keys: soundfont.Keys
+    instrument_str: str
+    family: str
+    source: str
+    count: int
+    takes: Callable[[], Iterator[Take]]
     key: str = ""
-
-    @property
-    def instrument_str(self) -> str:
-        """As in ``fluidr3_000_yamaha_grand_piano``."""
-        return soundfont.instrument_name(self.font, self.preset)
-
-    @property
-    def family_and_source(self) -> tuple[str, str]:
-        """By General MIDI program number."""
-        return soundfont.family(self.preset.program)
-
-    @property
-    def count(self) -> int:
-        """Pitches times velocities."""
-        return len(self.keys.pitches) * len(self.keys.velocities)
-
-    def takes(self) -> Iterator[Take]:
-        """Rendered by fluidsynth."""
-        for pitch, velocity, audio in soundfont.render(self.font, self.preset.program, self.keys):
-            yield Take(pitch, velocity, audio)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two subcommands and their options."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="soundfont|folder")
-    font = kinds.add_parser("soundfont", help="render a SoundFont's programs with fluidsynth")
+    line = "render the programs of a SoundFont with fluidsynth; more programs may be added to a set later"
+    font = kinds.add_parser("soundfont", help=line, description=line)
     font.add_argument("font", type=Path, help="the SoundFont (.sf2)")
     font.add_argument(
-        "--programs",
-        default="0-95",
-        help="General MIDI programs from 0, as in 0-95,108 (default %(default)s)",
+        "--programs", default="0-95", help="General MIDI programs from 0, as in 0-95,108 (%(default)s)"
     )
+    font.add_argument("--pitches", default="36-84:2", help="MIDI notes, first-last:step (%(default)s)")
+    font.add_argument("--velocities", default="60,90,120", help="MIDI velocities (%(default)s)")
+    font.add_argument("--hold-s", type=float, default=1.6, help="seconds that the key is held (%(default)s)")
     font.add_argument(
-        "--pitches", default="36-84:2", help="MIDI notes, first-last:step (default %(default)s)"
+        "--tail-s", type=float, default=0.4, help="seconds kept after it is let go (%(default)s)"
     )
-    font.add_argument("--velocities", default="60,90,120", help="MIDI velocities (default %(default)s)")
-    font.add_argument(
-        "--hold-s", type=float, default=1.6, help="seconds that the key is held (default %(default)s)"
+    line = (
+        "gather your own samples, one folder an instrument; the pitch is in the file's name (C4, Bb2, midi60, "
+        "_060_ or as in NSynth's names) or in a table; silence at both ends is cut, and what lies after "
+        f"{own.LONGEST_S:g} s"
     )
-    font.add_argument(
-        "--tail-s", type=float, default=0.4, help="seconds kept after it is let go (default %(default)s)"
+    folder = kinds.add_parser("folder", help="gather your own samples", description=line)
+    folder.add_argument("folder", type=Path, help="the folder with the samples, folders inside it included")
+    folder.add_argument(
+        "--table",
+        type=Path,
+        metavar="CSV",
+        help="file,pitch[,velocity,instrument,family,tags] instead of file names",
     )
-    for kind in (font,):
+    for kind in (font, folder):
         kind.add_argument(
-            "--out", type=Path, required=True, metavar="DIR", help="the data set to write, or to go on with"
+            "--out", type=Path, required=True, metavar="DIR", help="the data set to write or to go on with"
         )
+        kind.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
         kind.add_argument(
-            "--jobs",
-            type=int,
-            default=os.cpu_count() or 1,
-            help="instruments at a time (default: one a core)",
+            "--json", type=Path, metavar="FILE", help="write the checks and the time taken to FILE"
         )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Make the set, print what the notes were found to sound like."""
+    """Make the set; print and, where asked, write what its notes were found to sound like."""
     if args.jobs < 1:
         raise DarkrackError("--jobs", "1 or more", str(args.jobs))
-    _soundfont(args)
+    started_s = time.monotonic()
+    make = _soundfont if args.kind == "soundfont" else _folder
+    notes, made = make(args)
+    took_s = time.monotonic() - started_s
+    checks = {
+        check: Counter(note.instrument_str for note in notes if note.check == check) for check in CHECKS
+    }
+    instruments = len({note.instrument_str for note in notes})
+    print(f"{len(notes)} notes of {instruments} instruments; {made} made in {took_s:.0f} s")
+    print(_table(checks))
+    if args.json:
+        write_json(
+            args.json, {"notes": len(notes), "made": made, "seconds": round(took_s, 2), "checks": checks}
+        )
 
 
-def _soundfont(args: argparse.Namespace) -> None:
+def _soundfont(args: argparse.Namespace) -> tuple[list[Note], int]:
     soundfont.fluidsynth_path()
     presets = {preset.program: preset for preset in soundfont.read_presets(args.font) if preset.bank == 0}
     programs = numbers(args.programs, "--programs", 0, 127)
     for program in programs:
         if program not in presets:
             raise DarkrackError(
-                "--programs", f"a program in bank 0 of {args.font.name}", f"{program}", "leave it out"
+                "--programs", f"programs in bank 0 of {args.font}", str(program), "leave it out"
             )
     for option, seconds in (("--hold-s", args.hold_s), ("--tail-s", args.tail_s)):
         if not 0.01 <= seconds <= 60.0:
@@ -158,130 +134,172 @@ def _soundfont(args: argparse.Namespace) -> None:
         hold_ms=round(args.hold_s * 1000),
         tail_ms=round(args.tail_s * 1000),
     )
-    recipe = {"kind": "soundfont", "font": args.font.name, "font_sha256": sha256_of(args.font)}
-    recipe |= {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(keys).items()}
-    make_set(
-        args.out, recipe, [ProgramPart(args.font, presets[program], keys) for program in programs], args.jobs
+    parts = [
+        Part(
+            soundfont.instrument_name(args.font, presets[program]),
+            *soundfont.family(program),
+            count=len(keys.pitches) * len(keys.velocities),
+            takes=functools.partial(soundfont.render, args.font, program, keys),
+        )
+        for program in programs
+    ]
+    recipe = {"kind": args.kind, "font": args.font.name, "font_sha256": sha256_of(args.font)}
+    return make_set(args.out, recipe | dataclasses.asdict(keys), parts, args.jobs)
+
+
+def _folder(args: argparse.Namespace) -> tuple[list[Note], int]:
+    if args.out.resolve().is_relative_to(args.folder.resolve()):
+        raise DarkrackError(
+            "--out", f"a folder outside {args.folder}", str(args.out), "its files would be samples too"
+        )
+    samples = (
+        own.samples_by_table(args.folder, args.table) if args.table else own.samples_by_name(args.folder)
     )
+    parts = [
+        Part(name, of[0].family, of[0].source, len(of), functools.partial(own.takes, of), own.key(of))
+        for name, of in own.instruments(samples).items()
+    ]
+    recipe = {"kind": args.kind, "folder": args.folder.resolve().name}
+    return make_set(args.out, recipe, parts, args.jobs, only_these=True)
 
 
 def numbers(text: str, option: str, low: int, high: int) -> tuple[int, ...]:
     """The integers that ``text`` names, ascending, each once: "0-7,12,36-84:2" (a range includes its end).
 
-    Raises DarkrackError, naming ``option``, for anything else and for numbers outside low..high.
+    Raises DarkrackError, naming ``option``, for anything else and for numbers outside ``low`` to ``high``.
     """
     found: set[int] = set()
     for piece in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,3})(?:-(\d{1,3})(?::(\d{1,3}))?)?\s*", piece)
-        first, last, step = (
-            (int(group or fallback) for group, fallback in zip(match.groups(), (0, 0, 1), strict=True))
-            if match
-            else (0, 0, 0)
-        )
-        if match and match[2] is None:
-            last = first
+        match = re.fullmatch(r"\s*(\d{1,3})(?:-(\d{1,3})(?::(\d{1,3}))?)?\s*", piece, re.ASCII)
+        if match:
+            first = int(match[1])
+            last = int(match[2] or first)
+            step = int(match[3] or 1)
         if not match or step < 1 or not low <= first <= last <= high:
-            raise DarkrackError(option, f"numbers of {low} to {high}, as in 36,48-60:2", repr(piece.strip()))
+            raise DarkrackError(option, f"numbers of {low} to {high}, as in 36,48-60:2", repr(piece))
         found.update(range(first, last + 1, step))
     return tuple(sorted(found))
 
 
-def make_set(folder: Path, recipe: dict[str, Any], parts: Sequence[Part], jobs: int) -> None:
-    """Make the parts that are not there yet, then notes.csv from all that are, and print the summary.
+def make_set(
+    out: Path, recipe: Mapping[str, Any], parts: Sequence[Part], jobs: int, only_these: bool = False
+) -> tuple[list[Note], int]:
+    """Make the parts that are not there yet, then notes.csv from all; returns its notes and how many are new.
 
-    ``recipe`` is everything that must be the same for all notes of the set: DarkrackError where the folder was
-    begun with another.
+    ``recipe`` is all that must be the same for every note of the set: DarkrackError where ``out`` was begun
+    with another. With ``only_these``, parts that are there but not asked for are deleted.
     """
     from tqdm import tqdm
 
-    _claim(folder, recipe | {"format": FORMAT})
-    todo = [part for part in parts if _finished(folder, part) is None]
-    with tqdm(total=sum(part.count for part in parts), unit="note", disable=None) as bar:
-        bar.update(sum(part.count for part in parts if part not in todo))
-        _each(todo, folder, jobs, lambda part: bar.update(part.count))
+    _claim(out / "set.json", recipe)
+    todo = [part for part in parts if not _is_finished(out, part)]
+    made = sum(part.count for part in todo)
+    total = sum(part.count for part in parts)
+    with tqdm(total=total, initial=total - made, unit="note", disable=None) as bar:
+        _finish_all(out, todo, jobs, lambda part: bar.update(part.count))
     notes: list[Note] = []
-    for path in sorted((folder / "parts").glob("*.json")):
-        notes += [Note(**note) for note in json.loads(path.read_text(encoding="utf-8"))["notes"]]
-    write_notes(folder, notes)
-    print(summary(notes))
+    wanted = {part.instrument_str for part in parts}
+    for path in sorted((out / "parts").glob("[!.]*.json")):
+        if only_these and path.stem not in wanted:
+            path.unlink()
+            (out / "audio" / f"{path.stem}.flac").unlink(missing_ok=True)
+            continue
+        notes += [Note(**note) for note in _read_json(path)["notes"]]
+    write_notes(out, notes)
+    return notes, made
 
 
-def _claim(folder: Path, recipe: dict[str, Any]) -> None:
-    """Write set.json, or hold it against what is there."""
-    path = folder / "set.json"
+def _claim(path: Path, recipe: Mapping[str, Any]) -> None:
+    """Write the set's recipe, or hold it against the one that is there."""
+    wanted = json.loads(json.dumps({**recipe, "format": FORMAT}))  # tuples become lists, as in the file
     if not path.exists():
-        write_json(path, recipe)
+        write_json(path, wanted)
         return
-    there = json.loads(path.read_text(encoding="utf-8"))
-    for name in sorted(recipe.keys() | there.keys()):
-        if recipe.get(name) != there.get(name):
+    there = _read_json(path)
+    for name in sorted(wanted.keys() | there.keys()):
+        if wanted.get(name) != there.get(name):
+            hint = "choose another --out, or delete this one"
             raise DarkrackError(
-                str(path),
-                f"{name} as this set was begun with: {there.get(name)}",
-                f"{recipe.get(name)}",
-                "choose another --out, or delete this one",
+                str(path), f"{name} = {there.get(name)}, as this set was begun", f"{wanted.get(name)}", hint
             )
 
 
-def _finished(folder: Path, part: Part) -> list[Note] | None:
-    """The notes of a part that is there and up to date."""
-    path = folder / "parts" / f"{part.instrument_str}.json"
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return [Note(**note) for note in there["notes"]] if there["key"] == part.key else None
+        content = json.loads(read_bytes(path, "a file of this data set"))
+    except ValueError as error:
+        raise DarkrackError(
+            str(path), "JSON that darkrack wrote", str(error), "delete it and run again"
+        ) from error
+    if not isinstance(content, dict):
+        raise DarkrackError(
+            str(path), "JSON that darkrack wrote", "something else", "delete it and run again"
+        )
+    return content
 
 
-def _each(parts: Sequence[Part], folder: Path, jobs: int, done: Callable[[Part], object]) -> None:
-    """Finish every part, ``jobs`` at a time; Ctrl-C lets those in work finish and drops the rest."""
+def _is_finished(out: Path, part: Part) -> bool:
+    path = out / "parts" / f"{part.instrument_str}.json"
+    return path.exists() and bool(_read_json(path).get("key") == part.key)
+
+
+def _finish_all(out: Path, parts: Sequence[Part], jobs: int, done: Callable[[Part], object]) -> None:
+    """Finish every part, ``jobs`` at a time; Ctrl-C and errors let those in work finish, no others begin."""
     if jobs == 1 or len(parts) <= 1:
         for part in parts:
-            finish(folder, part)
+            finish(out, part)
             done(part)
         return
-    # spawn: a fork of a process with threads (tqdm has one) may hang.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(
-        min(jobs, len(parts)), context, initializer=_ignore_interrupt
-    ) as pool:
-        futures = {pool.submit(finish, folder, part): part for part in parts}
+    spawn = multiprocessing.get_context(
+        "spawn"
+    )  # a fork of a process with threads may hang, and tqdm has one
+    with concurrent.futures.ProcessPoolExecutor(min(jobs, len(parts)), spawn, _ignore_interrupt) as pool:
+        futures = {pool.submit(finish, out, part): part for part in parts}
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
                 done(futures[future])
+        except concurrent.futures.process.BrokenProcessPool as error:
+            hint = "it may be short of memory: try --jobs 1"
+            raise DarkrackError(
+                "darkrack data", "processes that end by themselves", "one that was killed", hint
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def _ignore_interrupt() -> None:
+    """Ctrl-C reaches all processes of a terminal; only the first shall act. fluidsynth inherits this."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def finish(folder: Path, part: Part) -> None:
-    """Make one part: its notes trimmed, measured, in one FLAC; then the list that says it is finished."""
+def finish(out: Path, part: Part) -> None:
+    """Make one part: notes trimmed and measured, all in one FLAC; then the list that says it is finished."""
     import soundfile
 
     name = part.instrument_str
-    family, source = part.family_and_source
     notes: list[Note] = []
     audio: list[npt.NDArray[np.float64]] = []
-    start = 0
+    same_name: Counter[str] = Counter()
     for take in part.takes():
         sound = trimmed(take.audio)
-        heard = pitch_finder.measure(sound, SAMPLE_RATE_HZ, take.pitch)
+        heard = pitch.measure(sound, SAMPLE_RATE_HZ, take.pitch)
+        note_str = note_name(name, take.pitch, take.velocity)
+        same_name[note_str] += 1
+        if same_name[note_str] > 1:  # samplers alternate between several recordings of a note
+            note_str += f"-{same_name[note_str]}"
         notes.append(
             Note(
-                note_str=note_name(name, take.pitch, take.velocity),
+                note_str=note_str,
                 instrument_str=name,
-                instrument_family_str=family,
-                instrument_source_str=source,
+                instrument_family_str=part.family,
+                instrument_source_str=part.source,
                 pitch=take.pitch,
                 velocity=take.velocity,
                 sample_rate=SAMPLE_RATE_HZ,
                 file=f"audio/{name}.flac",
-                start=start,
+                start=sum(map(len, audio)),
                 samples=len(sound),
                 f0_hz=heard.f0_hz,
                 cents=heard.cents,
@@ -290,20 +308,19 @@ def finish(folder: Path, part: Part) -> None:
             )
         )
         audio.append(sound)
-        start += len(sound)
     whole = np.concatenate(audio)
-    peak = float(np.max(np.abs(whole)))
-    if peak > 1.0:
-        whole /= peak  # the instrument as a whole, so that its velocities keep their distance
-    with atomic_path(folder / "audio" / f"{name}.flac") as temporary:
+    # Over full scale the instrument is turned down as a whole, so that its velocities keep their distance.
+    whole /= max(1.0, float(np.max(np.abs(whole))))
+    with atomic_path(out / "audio" / f"{name}.flac") as temporary:
         soundfile.write(temporary, whole, SAMPLE_RATE_HZ, subtype=SUBTYPE)
     write_json(
-        folder / "parts" / f"{name}.json", {"key": part.key, "notes": [dataclasses.asdict(n) for n in notes]}
+        out / "parts" / f"{name}.json",
+        {"key": part.key, "notes": [dataclasses.asdict(note) for note in notes]},
     )
 
 
 def trimmed(audio: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The note without the silence at its end, faded out over FADE_S; the start stays where it is, at least one sample."""
+    """The note without the silence at its end, at least a sample, faded out over FADE_S."""
     loud = np.flatnonzero(np.abs(audio) > 10 ** (TRIM_DB / 20))
     end = int(loud[-1]) + 1 if len(loud) else 1
     out = audio[:end].copy()
@@ -312,19 +329,14 @@ def trimmed(audio: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return out
 
 
-def summary(notes: Sequence[Note]) -> str:
-    """How many notes of each check, and for all but ok the instruments concerned, most first."""
-    lines = [f"{len(notes)} notes of {len({note.instrument_str for note in notes})} instruments"]
-    for check in CHECKS:
-        by: dict[str, int] = defaultdict(int)
-        for note in notes:
-            if note.check == check:
-                by[note.instrument_str] += 1
+def _table(checks: Mapping[str, Counter[str]]) -> str:
+    """How many notes of each check; for all but ok the instruments concerned, most first."""
+    lines = []
+    for check, by in checks.items():
         if by:
-            lines.append(f"{check:<10}{sum(by.values()):>6}")
-            if check != "ok":
-                lines += [
-                    f"{count:>16}  {name}"
-                    for name, count in sorted(by.items(), key=lambda item: (-item[1], item[0]))
-                ]
+            lines.append(f"{check:<10}{by.total():>7}")
+        if check != "ok":
+            lines += [f"{count:>17}  {name}" for name, count in by.most_common(NAMED)]
+            if len(by) > NAMED:
+                lines.append(f"{'':>17}  and {len(by) - NAMED} more instruments")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from device.errors import DarkrackError
 from device.files import atomic_path
 
+SAMPLE_RATE_HZ = 48_000  # of every set we make; what the device plays at
 CHECKS = ("ok", "silent", "octave", "detuned", "unpitched")
 
 
@@ -27,9 +29,9 @@ CHECKS = ("ok", "silent", "octave", "detuned", "unpitched")
 class Note:
     """One note; field names are NSynth's where NSynth has them.
 
-    ``pitch`` and ``velocity`` are MIDI numbers (0..127), ``start`` and ``samples`` count samples of ``file`` (a
-    path relative to the data set), ``f0_hz`` is measured, ``cents`` its deviation from ``pitch`` (both None where
-    no pitch was found), ``check`` one of ``CHECKS``, ``tags`` free words separated by spaces.
+    ``pitch`` and ``velocity`` are MIDI numbers (0..127), ``start`` and ``samples`` count samples of ``file``
+    (a path relative to the data set), ``f0_hz`` is measured, ``cents`` its deviation from ``pitch`` (both
+    None where no pitch was found), ``check`` one of ``CHECKS``, ``tags`` free words separated by spaces.
     """
 
     note_str: str
@@ -48,6 +50,16 @@ class Note:
     tags: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Take:
+    """A note that is not in a set yet: MIDI ``pitch`` and ``velocity``, ``audio`` mono at SAMPLE_RATE_HZ."""
+
+    pitch: int
+    velocity: int
+    audio: npt.NDArray[np.float64]
+    tags: str = ""
+
+
 FIELDS = tuple(field.name for field in dataclasses.fields(Note))
 
 
@@ -56,9 +68,14 @@ def note_name(instrument_str: str, pitch: int, velocity: int) -> str:
     return f"{instrument_str}-{pitch:03d}-{velocity:03d}"
 
 
+def slug(text: str) -> str:
+    """``text`` as the name of an instrument and its files: a-z, 0-9, single underscores; never empty."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "unnamed"
+
+
 def nominal_hz(pitch: float) -> float:
     """Equal temperament, A4 = MIDI 69 = 440 Hz."""
-    return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
+    return float(440.0 * 2.0 ** ((pitch - 69.0) / 12.0))
 
 
 def read_notes(folder: Path) -> list[Note]:
@@ -146,7 +163,7 @@ def write_notes(folder: Path, notes: Iterable[Note]) -> None:
 
 
 def read_audio(folder: Path, note: Note, seconds: float) -> npt.NDArray[np.float32]:
-    """The first ``seconds`` of a note: float32 mono at ``note.sample_rate``, padded with zeros where it is shorter.
+    """The first ``seconds`` of a note: float32 mono at ``note.sample_rate``, padded with zeros at its end.
 
     Raises DarkrackError where the file is missing, damaged, not mono or shorter than notes.csv says.
     """

@@ -12,17 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-import numpy.typing as npt
-
 from device.errors import DarkrackError
+from train.notes import SAMPLE_RATE_HZ, Take, slug
 
-SAMPLE_RATE_HZ = 48_000
-# One slot is lead, hold, tail, guard. fluidsynth plays MIDI in blocks of 64 samples = 4/3 ms and times it in whole
-# milliseconds; at multiples of 4 ms = 3 blocks both grids meet, and every note starts at the same offset in its slot.
+# One slot is hold, tail, guard. fluidsynth plays MIDI in blocks of 64 samples = 4/3 ms and times it in whole
+# milliseconds; at multiples of 4 ms = 3 blocks both grids meet, so every note starts at the same offset in
+# its slot.
 GRID_MS = 4
 GUARD_MS = 20  # all sound off, then silence: nothing of a note reaches the next
 LEAD_MS = 100  # before the first note, for the program change
+ALL_SOUND_OFF = "control_change control=120"
 LATENCY_SAMPLES = 64  # an event sounds one block after the block that it falls in
 
 # General MIDI level 1: first program of a group -> NSynth's family and source. NSynth has no pads, effects,
@@ -78,7 +77,7 @@ class Preset:
 
 @dataclasses.dataclass(frozen=True)
 class Keys:
-    """What is played on every program: MIDI ``pitches`` and ``velocities``, key held ``hold_ms``, then ``tail_ms``."""
+    """What is played: MIDI ``pitches``, each at all ``velocities``, held ``hold_ms``, then ``tail_ms``."""
 
     pitches: tuple[int, ...]
     velocities: tuple[int, ...]
@@ -87,26 +86,20 @@ class Keys:
 
 
 def family(program: int) -> tuple[str, str]:
-    """NSynth's instrument family and source ("acoustic", "electronic", "synthetic") of a General MIDI program."""
+    """NSynth's instrument family and source (acoustic, electronic, synthetic) of a General MIDI program."""
     return next((name, source) for first, name, source in reversed(_GROUPS) if program >= first)
 
 
 def instrument_name(font: Path, preset: Preset) -> str:
     """instrument_str: font, program and name in lower case, as in ``fluidr3_000_yamaha_grand_piano``."""
-    return (
-        f"{_slug(re.sub(r'[ _-]*gm$', '', font.stem, flags=re.I))}_{preset.program:03d}_{_slug(preset.name)}"
-    )
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "unnamed"
+    return f"{slug(re.sub(r'[ _-]*gm$', '', font.stem, flags=re.I))}_{preset.program:03d}_{slug(preset.name)}"
 
 
 def read_presets(path: Path) -> list[Preset]:
     """The presets of a SoundFont 2 (or 3) file by bank and program, from its ``phdr`` chunk.
 
-    SoundFont 2.04 specification, section 7.2: RIFF 'sfbk' holds the lists INFO, sdta, pdta; pdta holds phdr, 38 bytes
-    a preset and a last one, "EOP", that ends the table:
+    SoundFont 2.04 specification, section 7.2: RIFF 'sfbk' holds the lists INFO, sdta, pdta; pdta holds phdr,
+    38 bytes a preset and a last one, "EOP", that ends the table:
 
         char name[20] | u16 program | u16 bank | u16 first zone | u32 library, genre, morphology
 
@@ -148,7 +141,7 @@ def _presets(source: BinaryIO, size: int, where: str) -> list[Preset]:
 
 
 def _chunks(source: BinaryIO, start: int, end: int, where: str) -> Iterator[tuple[bytes, int, int]]:
-    """The RIFF chunks between two positions: name, position and length of the content (padded to even length)."""
+    """The RIFF chunks between two positions: name, then where the content starts and its length in bytes."""
     while start < end:
         source.seek(start)
         head = source.read(8)
@@ -160,7 +153,7 @@ def _chunks(source: BinaryIO, start: int, end: int, where: str) -> Iterator[tupl
                 f"{head[:4]!r} of {length} bytes past its end",
             )
         yield head[:4], start + 8, length
-        start += 8 + length + length % 2
+        start += 8 + length + length % 2  # an odd chunk is padded
 
 
 def _preset_table(table: bytes, where: str) -> list[Preset]:
@@ -184,72 +177,83 @@ def fluidsynth_path() -> str:
             "darkrack data soundfont",
             "the program fluidsynth",
             "none on the PATH",
-            "apt install fluidsynth fluid-soundfont-gm (Debian, Raspberry Pi OS), brew install fluid-synth (macOS)",
+            "apt install fluidsynth fluid-soundfont-gm (Debian, Ubuntu), brew install fluid-synth (macOS)",
         )
     return path
 
 
-def render(font: Path, program: int, keys: Keys) -> Iterator[tuple[int, int, npt.NDArray[np.float64]]]:
-    """Play every pitch at every velocity on one program of bank 0: yields (pitch, velocity, audio).
+def render(font: Path, program: int, keys: Keys) -> Iterator[Take]:
+    """Play every pitch at every velocity on one program of bank 0, hold + tail each, as mean of the channels.
 
-    ``audio`` is mono (the mean of the channels), float64, hold + tail long at SAMPLE_RATE_HZ; its first sample is the
-    first that the note can sound in. One fluidsynth process plays all notes, each in a slot of its own with all
-    sound off at its end; no reverb, no chorus, gain 1, floating point, so nothing clips and nothing is rounded.
-    Raises DarkrackError where fluidsynth is missing or fails.
+    The first sample of a take is the first that the note can sound in. One fluidsynth process plays all
+    notes, each in a slot of its own with all sound off at its end; no reverb, no chorus, gain 1, floating
+    point, so nothing clips and nothing is rounded. Raises DarkrackError where fluidsynth is missing or fails.
     """
     import soundfile
 
     order = [(pitch, velocity) for pitch in keys.pitches for velocity in keys.velocities]
-    hold_ms, sound_ms = keys.hold_ms, keys.hold_ms + keys.tail_ms
-    slot_ms = -(-(sound_ms + GUARD_MS) // GRID_MS) * GRID_MS
+    slot_ms = -(-(keys.hold_ms + keys.tail_ms + GUARD_MS) // GRID_MS) * GRID_MS
+    starts_ms = [LEAD_MS + index * slot_ms for index in range(len(order) + 1)]  # the last one is the end
     with tempfile.TemporaryDirectory(prefix="darkrack-") as folder:
         score, wave, config = Path(folder, "notes.mid"), Path(folder, "notes.w64"), Path(folder, "empty.conf")
-        config.touch()  # instead of the user's own fluidsynth settings
-        _write_score(score, program, order, hold_ms, sound_ms, slot_ms)
-        # w64, because a WAV ends at 4 GiB.
+        events = [(0, f"program_change program={program}")]
+        for (pitch, velocity), start_ms in zip(order, starts_ms, strict=False):
+            events.append((start_ms, f"note_on note={pitch} velocity={velocity}"))
+            events.append((start_ms + keys.hold_ms, f"note_off note={pitch}"))
+            events.append((start_ms + keys.hold_ms + keys.tail_ms, ALL_SOUND_OFF))
+        events.append(
+            (starts_ms[-1] + LEAD_MS, ALL_SOUND_OFF)
+        )  # keeps fluidsynth playing until the last slot is whole
+        _write_score(score, events)
+        config.touch()  # instead of the user's own settings
         command = [fluidsynth_path(), "-f", str(config), "-n", "-i", "-q", "-R", "0", "-C", "0", "-g", "1"]
-        command += ["-r", str(SAMPLE_RATE_HZ), "-T", "w64", "-O", "float", "-F", str(wave)]
         command += ["-o", "synth.dynamic-sample-loading=1", "-o", "synth.midi-bank-select=gm"]
-        done = subprocess.run([*command, str(font), str(score)], capture_output=True, text=True, check=False)
-        frames = (LEAD_MS + slot_ms * len(order)) * SAMPLE_RATE_HZ // 1000
+        # w64, because a WAV ends at 4 GiB.
+        command += ["-r", str(SAMPLE_RATE_HZ), "-T", "w64", "-O", "float", "-F", str(wave)]
+        done = subprocess.run(
+            [*command, str(font.resolve()), str(score)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
         try:
-            source = soundfile.SoundFile(wave)
+            with soundfile.SoundFile(wave) as source:
+                # Without a font that it can read, fluidsynth renders silence and exits 0.
+                if (
+                    done.returncode
+                    or "fluidsynth: error" in done.stderr
+                    or source.frames < _samples(starts_ms[-1])
+                ):
+                    raise _failed(font, program, done)
+                for (pitch, velocity), start_ms in zip(order, starts_ms, strict=False):
+                    source.seek(_samples(start_ms) + LATENCY_SAMPLES)
+                    stereo = source.read(
+                        _samples(keys.hold_ms + keys.tail_ms), dtype="float64", always_2d=True
+                    )
+                    yield Take(pitch, velocity, stereo.mean(axis=1))
         except soundfile.LibsndfileError as error:
             raise _failed(font, program, done) from error
-        with source:
-            if done.returncode or "error" in done.stderr or source.frames < frames:
-                raise _failed(font, program, done)
-            for index, (pitch, velocity) in enumerate(order):
-                start = (LEAD_MS + index * slot_ms) * SAMPLE_RATE_HZ // 1000 + LATENCY_SAMPLES
-                source.seek(start)
-                audio = source.read(sound_ms * SAMPLE_RATE_HZ // 1000, dtype="float64", always_2d=True)
-                yield pitch, velocity, audio.mean(axis=1)
+
+
+def _samples(ms: int) -> int:
+    return ms * SAMPLE_RATE_HZ // 1000
 
 
 def _failed(font: Path, program: int, done: subprocess.CompletedProcess[str]) -> DarkrackError:
-    said = " ".join((done.stderr or done.stdout).split()) or "no word"
+    said = " ".join((done.stderr or done.stdout).split())[:300] or "no word"
     return DarkrackError(
-        f"{font}, program {program}", "fluidsynth to render it", f"status {done.returncode}: {said[:300]}"
+        f"{font}, program {program}", "fluidsynth to render it", f"exit {done.returncode}: {said}"
     )
 
 
-def _write_score(
-    path: Path, program: int, order: list[tuple[int, int]], hold_ms: int, sound_ms: int, slot_ms: int
-) -> None:
-    """A MIDI file whose tick is one millisecond: 500 ticks a beat, 500,000 microseconds a beat."""
+def _write_score(path: Path, events: list[tuple[int, str]]) -> None:
+    """A MIDI file of (milliseconds, message in mido's words); 500 ticks a beat of 0.5 s: a tick is 1 ms."""
     import mido
 
-    events = [(0, mido.Message("program_change", program=program))]
-    for index, (pitch, velocity) in enumerate(order):
-        start = LEAD_MS + index * slot_ms
-        events.append((start, mido.Message("note_on", note=pitch, velocity=velocity)))
-        events.append((start + hold_ms, mido.Message("note_off", note=pitch)))
-        events.append((start + sound_ms, mido.Message("control_change", control=120)))  # all sound off
-    # Something to play until the last slot is whole.
-    events.append((LEAD_MS + slot_ms * len(order) + 100, mido.Message("control_change", control=120)))
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=500_000)])
-    now = 0
-    for time, message in events:
-        track.append(message.copy(time=time - now))
-        now = time
+    now_ms = 0
+    for at_ms, words in events:
+        track.append(mido.Message.from_str(f"{words} time={at_ms - now_ms}"))
+        now_ms = at_ms
     mido.MidiFile(type=0, ticks_per_beat=500, tracks=[track]).save(path)
