@@ -71,7 +71,7 @@ def _eighths(beat: float, *notes: int) -> tuple[tuple[float, float, int], ...]:
 # cadence into D major in which all four turn (9, 10).
 PHRASE = Phrase(
     beat_s=60 / 96,
-    beats=44,
+    beats=42,
     line=(
         *_eighths(0, 50, 57, 62, 65, 64, 62, 57, 53),
         *_eighths(4, 50, 57, 62, 65, 67, 65, 62, 57),
