@@ -66,10 +66,16 @@ class _Channel:
 
 @dataclass
 class Counts:
-    """What happened so far. ``generation_ms``: one entry per generated set of frames, decoding included."""
+    """What happened so far.
+
+    ``stolen``: voices taken from a note for another one; ``stolen_held`` of them from notes not yet released.
+    ``out_of_range``: notes whose pitch was not trained. ``morphs``: times a sounding note got new frames.
+    ``generation_ms``: one entry per generated set of frames, decoding included.
+    """
 
     notes: int = 0
     stolen: int = 0
+    stolen_held: int = 0
     out_of_range: int = 0
     morphs: int = 0
     generation_ms: list[float] = field(default_factory=list)
@@ -78,8 +84,8 @@ class Counts:
 class Performance:
     """Plays ``bundle`` as ``patch`` sets it up, with up to ``voices`` notes at once.
 
-    The same calls give the same samples; another ``seed`` gives every note other noise. ``counts`` may be
-    read at any time.
+    The same calls give the same samples; another ``seed`` gives every note other noise. ``counts`` and
+    ``vector``, the soft labels (A,) with all knobs where they stand, may be read at any time.
     """
 
     def __init__(
@@ -98,7 +104,7 @@ class Performance:
         self._base, self._z = _start(bundle, patch)
         # name -> (setting, does it carry the related attributes along)
         self._settings = {name: (value, patch.carry) for name, value in patch.attributes.items()}
-        self._vector = self._turned()
+        self.vector = self._turned()
         self._knobs_version = 0
         self._channels: dict[int, _Channel] = {}
         self._bank = VoiceBank(
@@ -198,8 +204,8 @@ class Performance:
         name = self._knobs.names[self._knobs.index(name)]  # as the bundle spells it
         self._settings[name] = (setting, self._patch.carry if carry is None else carry)
         vector = self._turned()
-        if not np.array_equal(vector, self._vector):
-            self._vector = vector
+        if not np.array_equal(vector, self.vector):
+            self.vector = vector
             self._knobs_version += 1
             self._stale = True
 
@@ -240,7 +246,7 @@ class Performance:
         voice.frames_knobs = self._knobs_version
         low, high = self._pitch_range
         output = self._generator.note(
-            self._z, self._vector, min(high, max(low, voice.frames_pitch)), voice.velocity, voice.noise_seed
+            self._z, self.vector, min(high, max(low, voice.frames_pitch)), voice.velocity, voice.noise_seed
         )
         frames = decode(output, self._partials)
         self.counts.generation_ms.append((time.perf_counter() - begin) * 1000.0)
@@ -248,18 +254,13 @@ class Performance:
 
     def _place(self) -> int:
         """A free voice; else the one released first; else the one pressed first. The bank softens its end."""
-        places = range(len(self._voices))
-        for v in places:
+        for v in range(len(self._voices)):
             if not self._bank.active[v]:
                 return v
+        released = [(voice.released, v) for v, voice in self._sounding(None) if voice.released is not None]
         self.counts.stolen += 1
-
-        def age(v: int) -> tuple[bool, int]:
-            voice = self._voices[v]
-            assert voice is not None  # an active place was started
-            return voice.released is None, voice.order if voice.released is None else voice.released
-
-        return min(places, key=age)
+        self.counts.stolen_held += not released
+        return min(released or [(voice.order, v) for v, voice in self._sounding(None)])[1]
 
     def _release(self, v: int, voice: _Voice) -> None:
         if voice.released is None:

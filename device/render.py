@@ -17,6 +17,7 @@ from device.errors import DarkrackError
 from device.files import atomic_path, write_json
 from device.midi import Receiver
 from device.patch import Patch, nearest, parse_setting, read_patch
+from device.recording import clicks
 from device.score import Score, read_score
 
 if TYPE_CHECKING:  # it compiles voices, for which whoever only asks for help need not wait
@@ -75,7 +76,6 @@ def run(args: argparse.Namespace) -> None:
     patch = _patch(args, rack)
 
     from device.performance import SAMPLE_RATE_HZ, Performance
-    from device.recording import find_clicks
 
     performance = Performance(rack, patch, voices=args.voices, seed=args.seed, variant=args.variant)
     receiver = Receiver(performance, patch, transpose_semitones=args.transpose, drums=args.drums)
@@ -95,12 +95,13 @@ def run(args: argparse.Namespace) -> None:
         "notes": counts.notes,
         "notes_out_of_range": counts.out_of_range,
         "notes_stolen": counts.stolen,
+        "notes_stolen_held": counts.stolen_held,
         "morphs": counts.morphs,
         "generation_median_ms": round(statistics.median(counts.generation_ms), 3),
         "render_x_real_time": round(len(mix) / SAMPLE_RATE_HZ / elapsed_s, 2),
         "peak_dbfs": round(peak_dbfs - turned_down_db, 2),
         "turned_down_db": round(turned_down_db, 2),
-        "clicks": len(find_clicks(mix, SAMPLE_RATE_HZ)),
+        "clicks": count_clicks(mix, SAMPLE_RATE_HZ, rack.manifest.representation.limit_hz),
         "remarks": [*score.remarks, *receiver.remarks()],
     }
     for remark in measured["remarks"]:
@@ -127,9 +128,13 @@ def play(score: Score, performance: Performance, receiver: Receiver) -> FloatArr
                 progress.update(piece_samples / SAMPLE_RATE_HZ)
             receiver.hear(event.message)
     performance.finish()
-    while performance.sounding:
+    sounding = True
+    while (
+        sounding
+    ):  # once more after the last voice is free: the fade of a voice that was cut is still to come
+        sounding = performance.sounding
         pieces.append(performance.render(round(PIECE_S * SAMPLE_RATE_HZ)))
-    return np.concatenate(pieces) if pieces else np.zeros((0, 2), np.float32)
+    return np.concatenate(pieces)
 
 
 def write_wav(path: Path, samples: FloatArray, sample_rate_hz: int, bits: int = 24) -> None:
@@ -138,6 +143,20 @@ def write_wav(path: Path, samples: FloatArray, sample_rate_hz: int, bits: int = 
 
     with atomic_path(path) as temporary:
         soundfile.write(temporary, samples, sample_rate_hz, subtype=WAV_SUBTYPES[bits], format="WAV")
+
+
+def count_clicks(samples: FloatArray, sample_rate_hz: int, highest_partial_hz: float) -> int:
+    """How many clicks `recording.clicks` finds in (n, 2) samples of any length, a minute at a time."""
+    step = 60 * sample_rate_hz
+    margin = (
+        sample_rate_hz // 10
+    )  # wider than the median around a click; what the cut itself makes stays in it
+    found = 0
+    for begin in range(0, len(samples), step):
+        first = max(0, begin - margin)
+        times_s = clicks(samples[first : begin + step + margin], sample_rate_hz, highest_partial_hz)
+        found += sum(begin <= first + time_s * sample_rate_hz < begin + step for time_s in times_s)
+    return found
 
 
 def report(measured: dict[str, Any], pitch_range_midi: tuple[float, float]) -> str:
@@ -150,7 +169,7 @@ def report(measured: dict[str, Any], pitch_range_midi: tuple[float, float]) -> s
         ("duration", f"{measured['duration_s']:.1f} s"),
         ("notes", str(measured["notes"])),
         (f"outside MIDI {low:g} to {high:g}", str(measured["notes_out_of_range"])),
-        ("stolen for want of voices", str(measured["notes_stolen"])),
+        ("cut for want of voices", f"{measured['notes_stolen']}, {measured['notes_stolen_held']} still held"),
         ("regenerated while sounding", str(measured["morphs"])),
         ("generation per note, median", f"{measured['generation_median_ms']:.2f} ms"),
         ("render speed, all included", f"{measured['render_x_real_time']:.1f} x real time"),
