@@ -498,4 +498,5 @@ def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, 
     generator, encoder = Generator(recipe.generator, *sizes), Encoder(recipe.generator, *sizes)
     generator.load_state_dict(content["average_generator"])
     encoder.load_state_dict(content["average_encoder"])
+    facts["step"] = content["step"]
     return generator.eval().requires_grad_(False), encoder.eval().requires_grad_(False), recipe, facts

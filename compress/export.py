@@ -1,0 +1,356 @@
+"""`darkrack export`: a run to a bundle, with the signal-to-noise ratio of every hop on the way.
+
+torch -> ONNX -> ONNX Runtime, and torch -> float32 TFLite -> float16 and dynamic int8 -> LiteRT with and without
+its delegate. The bundle is written only if every hop holds its margin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import io
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device import bundle
+from device.errors import DarkrackError
+from device.generator import OUTPUT, SIGNATURE, Network
+
+FloatArray = npt.NDArray[np.float32]
+
+DEFAULT_VARIANT = "dynamic_int8"
+VARIANTS = ("float32", "float16", DEFAULT_VARIANT)
+PROOF_NOTES = 24  # the golden ones are the first of them
+GOLDEN_NOTES = 4
+
+# The least signal-to-noise ratio of each hop against torch, in dB. float32 hops only reorder sums: 80 is far below
+# what they reach and far above what a wrong graph gives. float16 keeps 11 bits, 6.02 * 11 = 66 dB a weight, less
+# what layers add up. int8 weights: 6.02 * 8 = 48 dB, less activations quantised on the way.
+MARGINS_DB = {"float32": 80.0, "onnx": 80.0, "float16": 45.0, DEFAULT_VARIANT: 18.0}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `darkrack export`."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder that darkrack train filled")
+    parser.add_argument("--out", type=Path, required=True, metavar="X.rack", help="the bundle to write")
+    parser.add_argument("--name", help="what the instrument is called (default: the recipe's name)")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=[*VARIANTS, "onnx"],
+        default=[],
+        metavar="VARIANT",
+        help="also ship these: float32, float16, onnx (dynamic_int8, which plays by default, is always there)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the parity of every hop")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export a run; prints the hops and writes the bundle."""
+    from device.files import write_json
+
+    made = export(args.run, args.out, args.name, tuple(args.variants))
+    parity = made.manifest.parity_db
+    for hop, snr_db in parity.items():
+        print(f"{hop:<32}{snr_db:7.1f} dB")
+    size = args.out.stat().st_size
+    print(
+        f"{args.out}: {size} bytes, {made.manifest.parameters} parameters, {made.manifest.macs / 1e6:.1f} MMAC a note"
+    )
+    if args.json:
+        write_json(args.json, {"parity_db": dict(parity), "bytes": size, "macs": made.manifest.macs})
+
+
+def export(run_folder: Path, out: Path, name: str | None, extra: tuple[str, ...]) -> bundle.Bundle:
+    """Convert, prove and write; returns the bundle as read back. DarkrackError where a hop misses its margin."""
+    import torch
+
+    from train.train import load_generator
+
+    generator, encoder, recipe, facts = load_generator(run_folder)
+    presets = _presets(run_folder, encoder, facts)
+    inputs = {
+        "z": (1, recipe.generator.latent),
+        "attributes": (1, len(facts["attributes"])),
+        "pitch": (1, 1),
+        "velocity": (1, 1),
+        "noise": (1, 2 * recipe.generator.noise_channels, recipe.grid.frames),
+    }
+    shape = (1, 2, recipe.grid.rows, recipe.grid.frames)
+    proof = proof_inputs(inputs, presets, recipe.pitch_range_midi)
+    with torch.no_grad():
+        wanted = generator(*(torch.from_numpy(proof[key]) for key in inputs)).numpy()
+
+    float32 = to_tflite(generator, inputs)
+    models = {"float32": float32, "float16": quantized(float32, "float16"), DEFAULT_VARIANT: quantized(float32, DEFAULT_VARIANT)}
+    onnx = to_onnx(generator, inputs)
+    parity: dict[str, float] = {"torch-onnxruntime": snr_db(wanted, _run_onnx(onnx, proof))}
+    reference: dict[str, FloatArray] = {}
+    for variant, model in models.items():
+        for delegate, is_reference in (("xnnpack", False), ("reference", True)):
+            network = Network(model, f"{out}: variant {variant}", inputs, shape, reference=is_reference)
+            made = np.concatenate([network({key: proof[key][n : n + 1] for key in inputs}) for n in range(PROOF_NOTES)])
+            parity[f"torch-litert-{variant}-{delegate}"] = snr_db(wanted, made)
+            if is_reference:
+                reference[variant] = made
+    _hold(out, parity)
+
+    shipped = [DEFAULT_VARIANT, *(v for v in VARIANTS if v in extra and v != DEFAULT_VARIANT)]
+    golden = {key: values[:GOLDEN_NOTES] for key, values in proof.items()}
+    golden[OUTPUT] = reference[DEFAULT_VARIANT][:GOLDEN_NOTES]
+    manifest: dict[str, Any] = {
+        "name": name or recipe.name,
+        "created": datetime.date.today().isoformat(),
+        "default_variant": DEFAULT_VARIANT,
+        "variants": {variant: {"file": f"generator.{variant}.tflite"} for variant in shipped},
+        "representation": {"name": "partials", **dataclasses.asdict(recipe.grid)},
+        "signature": {"inputs": {key: list(size) for key, size in inputs.items()}, "output": {OUTPUT: list(shape)}},
+        "pitch_range_midi": list(recipe.pitch_range_midi),
+        "latent_size": recipe.generator.latent,
+        "temperature": recipe.labels.temperature,
+        "attributes": [
+            {"name": attribute, "quantiles": [round(value, 6) for value in table], "correlation": None}
+            for attribute, table in zip(facts["attributes"], facts["quantiles"], strict=True)
+        ],
+        "copula": [[round(value, 3) for value in row] for row in facts["copula"]],
+        "presets": presets,
+        "data": facts["sources"],
+        "commit": _commit(),
+        "recipe_sha256": facts["recipe_sha256"],
+        "quality": {"notes": facts["notes"], "steps": facts["step"]},
+        "macs": count_macs(generator, inputs),
+        "parameters": sum(parameter.numel() for parameter in generator.parameters()),
+        "parity": {hop: {"snr_db": round(value, 2)} for hop, value in parity.items()},
+    }
+    files = {f"generator.{variant}.tflite": models[variant] for variant in shipped}
+    files[bundle.GOLDEN] = bundle.golden_npz(golden)
+    files[bundle.CARD] = card(manifest).encode("utf-8")
+    if "onnx" in extra:
+        files[bundle.ONNX] = onnx
+    return bundle.write(out, manifest, files)
+
+
+def proof_inputs(
+    inputs: Mapping[str, tuple[int, ...]], presets: list[dict[str, Any]], pitch_range_midi: tuple[int, int]
+) -> dict[str, FloatArray]:
+    """Inputs as they are played: presets' attributes, z of the prior and of the presets, pitches between semitones."""
+    random = np.random.default_rng(0)
+    attributes = np.array([presets[n % len(presets)]["attributes"] for n in range(PROOF_NOTES)], np.float32)
+    z = random.standard_normal((PROOF_NOTES, inputs["z"][1]), np.float32)
+    z[::2] = [presets[n % len(presets)]["z"] for n in range(0, PROOF_NOTES, 2)]
+    return {
+        "z": z,
+        "attributes": attributes,
+        "pitch": random.uniform(*pitch_range_midi, (PROOF_NOTES, 1)).astype(np.float32),
+        "velocity": random.uniform(0.2, 1, (PROOF_NOTES, 1)).astype(np.float32),
+        "noise": random.standard_normal((PROOF_NOTES, *inputs["noise"][1:]), np.float32),
+    }
+
+
+def snr_db(wanted: FloatArray, got: FloatArray) -> float:
+    """Signal-to-noise ratio of ``got`` against ``wanted`` in dB, at most 200 (equal)."""
+    noise = float(((wanted - got).astype(np.float64) ** 2).sum())
+    signal = float((wanted.astype(np.float64) ** 2).sum())
+    return min(200.0, 10 * float(np.log10(signal / max(noise, 1e-30))))
+
+
+def _hold(out: Path, parity: Mapping[str, float]) -> None:
+    for hop, value in parity.items():
+        margin = next(db for key, db in MARGINS_DB.items() if key in hop)
+        if not value >= margin:
+            raise DarkrackError(
+                f"{out}: {hop}", f"at least {margin:g} dB against torch", f"{value:.1f} dB", "no bundle was written"
+            )
+
+
+def to_tflite(generator: Any, inputs: Mapping[str, tuple[int, ...]]) -> bytes:
+    """The generator as float32 TFLite with the signature `note`, tensors named as the manifest names them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch and the converter deprecate parts of themselves
+        import litert_torch
+        import torch
+
+        class Note(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.generator = generator
+
+            def forward(
+                self,
+                z: torch.Tensor,
+                attributes: torch.Tensor,
+                pitch: torch.Tensor,
+                velocity: torch.Tensor,
+                noise: torch.Tensor,
+            ) -> dict[str, torch.Tensor]:
+                return {OUTPUT: self.generator(z, attributes, pitch, velocity, noise)}
+
+        sample = {key: torch.zeros(size) for key, size in inputs.items()}
+        model: bytes = litert_torch.signature(SIGNATURE, Note().eval(), sample_kwargs=sample).convert().model_content()
+    return model
+
+
+def quantized(float32: bytes, variant: str) -> bytes:
+    """``float16`` weights or ``dynamic_int8`` (int8 weights, activations quantised as they come), by LiteRT's quantizer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ai_edge_quantizer import qtyping, quantizer, recipe, recipe_manager
+        from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+        if variant == DEFAULT_VARIANT:
+            steps = recipe.dynamic_wi8_afp32()
+        else:
+            manager = recipe_manager.RecipeManager()
+            manager.add_quantization_config(
+                ".*",
+                qtyping.TFLOperationName.ALL_SUPPORTED,
+                qtyping.OpQuantizationConfig(
+                    weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+                    compute_precision=qtyping.ComputePrecision.FLOAT,
+                    explicit_dequantize=True,
+                ),
+                AlgorithmName.FLOAT_CASTING,
+            )
+            steps = manager.get_quantization_recipe()
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "float32.tflite"
+            source.write_bytes(float32)
+            result = quantizer.Quantizer(str(source), steps).quantize(enable_progress_report=False)
+            return bytes(result.quantized_model)
+
+
+def to_onnx(generator: Any, inputs: Mapping[str, tuple[int, ...]]) -> bytes:
+    """The generator as one ONNX file, checked by onnx's own checker."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import onnx
+        import torch
+
+        sample = tuple(torch.zeros(size) for size in inputs.values())
+        # Without the default optimisation, which drops small constants such as an epsilon of 1e-8.
+        program = torch.onnx.export(
+            generator, sample, input_names=list(inputs), output_names=[OUTPUT], dynamo=True, optimize=False, verbose=False
+        )
+        assert program is not None
+        model = program.model_proto
+        onnx.checker.check_model(model)
+        stream = io.BytesIO()
+        onnx.save_model(model, stream)
+        return stream.getvalue()
+
+
+def _run_onnx(model: bytes, proof: Mapping[str, FloatArray]) -> FloatArray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    notes = len(next(iter(proof.values())))
+    made = [session.run([OUTPUT], {key: value[n : n + 1] for key, value in proof.items()})[0] for n in range(notes)]
+    frames: FloatArray = np.concatenate(made)
+    return frames
+
+
+def count_macs(generator: Any, inputs: Mapping[str, tuple[int, ...]]) -> int:
+    """Multiply-accumulates of one note, counted where they happen: convolutions and dense layers."""
+    import torch
+
+    total = 0
+
+    def count(module: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal total
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            total += output.numel() * module.weight[0].numel()  # one output costs one row of weights
+
+    hooks = [module.register_forward_hook(count) for module in generator.modules()]
+    with torch.no_grad():
+        generator(*(torch.zeros(size) for size in inputs.values()))
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def _presets(run_folder: Path, encoder: Any, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Name, soft labels and the encoder's z of the notes that the run chose as sounds to start from."""
+    import torch
+
+    from train.networks import Condition
+
+    with np.load(run_folder / "presets.npz") as notes, torch.no_grad():
+        attributes = np.array([preset["attributes"] for preset in facts["presets"]], np.float32)
+        condition = Condition(
+            torch.from_numpy(attributes),
+            torch.from_numpy(notes["pitch"][:, None]),
+            torch.from_numpy(notes["velocity"][:, None]),
+        )
+        z, _ = encoder(torch.from_numpy(notes["frames"]), condition)
+    return [
+        {
+            "name": preset["name"],
+            "attributes": [round(float(value), 5) for value in preset["attributes"]],
+            "z": [round(float(value), 4) for value in z[n]],
+        }
+        for n, preset in enumerate(facts["presets"])
+    ]
+
+
+def _commit() -> str:
+    """The commit this code stands at, with a + where files differ from it; "unknown" outside a checkout."""
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--dirty=+"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+def card(manifest: Mapping[str, Any]) -> str:
+    """CARD.md as export can write it: what it is, from what, how; the measured part is added by evaluate."""
+    sources = "\n".join(f"- {s['name']} ({s['licence']}): {s['source']}" for s in manifest["data"])
+    presets = ", ".join(preset["name"] for preset in manifest["presets"])
+    knobs = ", ".join(attribute["name"] for attribute in manifest["attributes"])
+    parity = "\n".join(f"| {hop} | {value['snr_db']:.1f} |" for hop, value in manifest["parity"].items())
+    grid, (low, high) = manifest["representation"], manifest["pitch_range_midi"]
+    quality = manifest["quality"]
+    return f"""# {manifest["name"]}
+
+A Darkrack voice on the partials grid ({grid["rows"]} rows, {grid["frames"]} frames at {grid["frame_rate_hz"]:g} Hz),
+trained on MIDI {low} to {high}. {manifest["parameters"]} parameters, {manifest["macs"] / 1e6:.1f} MMAC a note.
+Made on {manifest["created"]} from commit {manifest["commit"]}, recipe SHA-256 {manifest["recipe_sha256"]}, {quality["steps"]}
+steps on {quality["notes"]["train"]} notes; {quality["notes"]["unseen_notes"]} notes of the same instruments and all
+{quality["notes"]["unseen_instruments"]} notes of held-out instruments were never seen.
+
+## Data and licence
+
+{sources}
+
+The weights are Darkrack's own, Apache-2.0.
+
+## Knobs
+
+Soft labels of an AudioSet tagger at temperature {manifest["temperature"]:g}: {knobs}.
+
+Sounds to start from: {presets}.
+
+## Parity
+
+Signal-to-noise ratio of the network's output against torch, in dB, on {PROOF_NOTES} notes (`darkrack export`):
+
+| hop | dB |
+|---|---|
+{parity}
+
+## Measured
+
+Not yet: `darkrack evaluate {manifest["name"]}.rack --data DIR --weights mn04_as.onnx --update-card`.
+"""
