@@ -25,7 +25,7 @@ SUSTAINED_DB_PER_S = -3.0  # a note that falls more slowly than this is held, no
 FADED_DB = 30.0  # a loop this far under the loudest frame is what a struck note left, whatever its slope
 STEEPEST_DB_PER_S = -100.0
 
-CENTRE_ROWS = 10  # rows that make the pitch that is heard
+CENTRE_ROWS = 6  # rows that make the pitch that is heard
 CENTRE_RANGE_DB = 30.0  # and how far under the strongest of them a row still counts
 
 

@@ -30,7 +30,7 @@ Array = npt.NDArray[np.float32]
 SEGMENT = 64  # samples: 1.3 ms at 48 kHz, six of them between two frames at 125 Hz
 FADE_S = 0.004  # of a voice that is stolen or killed
 ONSET_S = 0.002  # half-way at 1 ms; takes the step out of a note that begins loud
-GLIDE_S = 0.003  # each of two time constants of pitch and gain on their way to where they were sent
+GLIDE_S = 0.005  # each of two time constants of pitch and gain on their way to where they were sent
 CORNER_S = 0.002  # time constant that rounds the corner where a release begins
 SHORTEST_RELEASE_S = 0.02
 SHORTEST_MORPH_S = 0.02
@@ -85,6 +85,7 @@ class State(NamedTuple):
     decay_step: Array
     shift_amplitude: Array
     shift_ratio: Array
+    below_limit: Array  # 1, or less for a partial on its way to or from silence at the limit
     from_amplitude: Array
     to_amplitude: Array
     to_ratio: Array
@@ -136,6 +137,7 @@ class VoiceBank:
             decay_step=per_row(),
             shift_amplitude=per_row(),
             shift_ratio=per_row(),
+            below_limit=per_row(),
             from_amplitude=per_row(),
             to_amplitude=per_row(),
             to_ratio=per_row(),
@@ -328,17 +330,22 @@ def _spectrum(s, v):  # type: ignore[no-untyped-def]
 
 
 @_compiled(fastmath=_FAST)
-def _limit(s, v, step):  # type: ignore[no-untyped-def]
-    """Silence what lies over the limit or is too weak to matter, and turn ratios into phase steps."""
+def _limit(s, v, glide, step):  # type: ignore[no-untyped-def]
+    """Silence what lies over the limit or is too weak to matter, and turn ratios into phase steps.
+
+    ``glide``: how much of its way there a partial goes that crosses the limit, so that bending by an octave
+    does not switch forty of them on at once. They stay on the limit until they are silent.
+    """
     f0_hz = np.float32(s.voice[v].f0_hz)
     limit_hz = np.float32(s.limit_hz)
     per_softness = np.float32(1 / (LIMIT_SOFTNESS * s.limit_hz))
     turns_per_hz = np.float32(TURN / s.sample_rate_hz)
-    to_amplitude, to_ratio = s.to_amplitude[v], s.to_ratio[v]
+    to_amplitude, to_ratio, below_limit = s.to_amplitude[v], s.to_ratio[v], s.below_limit[v]
     for r in range(to_amplitude.shape[0]):
         frequency_hz = min(to_ratio[r] * f0_hz, limit_hz)
         below = min((limit_hz - frequency_hz) * per_softness, np.float32(1))
-        amplitude = to_amplitude[r] * below
+        below_limit[r] += (below - below_limit[r]) * np.float32(glide)
+        amplitude = to_amplitude[r] * below_limit[r]
         to_amplitude[r] = amplitude if amplitude > np.float32(INAUDIBLE) else np.float32(0)
         step[r] = np.int32(frequency_hz * turns_per_hz)
 
@@ -359,7 +366,7 @@ def _segment(s, v):  # type: ignore[no-untyped-def]
         for r in range(decay_gain.shape[0]):
             decay_gain[r] = max(decay_gain[r] * decay_step[r], np.float32(1e-20))
     _spectrum(s, v)
-    _limit(s, v, s.to_step[v])
+    _limit(s, v, glide, s.to_step[v])
 
     mono, goal = s.mono[v], s.to_step[v]
     for n in range(SEGMENT):
@@ -454,11 +461,13 @@ def _start(s, v, note, f0_hz, gain, pan, release_s, start):  # type: ignore[no-u
     voice.gain, voice.gain_leader, voice.gain_goal = gain, gain, gain
     seconds = release_s if SHORTEST_RELEASE_S < release_s < np.inf else SHORTEST_RELEASE_S
     voice.release_gain, voice.release_leader = 1.0, 1.0
-    voice.release_step = 10 ** (-60 / 20 / (seconds * s.sample_rate_hz))
+    # The rounded corner delays the fall by about its time constant.
+    voice.release_step = 10 ** (-60 / 20 / ((seconds - CORNER_S) * s.sample_rate_hz))
     voice.morph, voice.morph_step = 0.0, 0.0
     _load(s, v, note)
     _spectrum(s, v)
-    _limit(s, v, s.step[v])
+    s.below_limit[v] = 0
+    _limit(s, v, 1.0, s.step[v])
     for r in range(s.phase.shape[1]):
         s.from_amplitude[v, r] = s.to_amplitude[v, r]
         # Free phases, the same on every run: all zero, the peak would be the sum of the amplitudes.
