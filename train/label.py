@@ -78,7 +78,7 @@ def read_labels(folder: Path, teacher: str = "mn04") -> Labels:
     if not path.exists():
         raise DarkrackError(str(path), "labels", "no such file", f"run darkrack label --data {folder}")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             labels = Labels(
                 tuple(stored["note_str"].tolist()),
                 tuple(stored["key"].tolist()),

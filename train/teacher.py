@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.util
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -93,10 +92,6 @@ def load_teacher(
         raise DarkrackError("--teacher", " or ".join(KINDS), name)
     if threads < 1:
         raise DarkrackError("--threads", "at least 1", str(threads))
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise DarkrackError(
-            "a teacher", "the Python package onnxruntime", "none installed", "pip install 'darkrack[train]'"
-        )
     kind = KINDS[name]
     digest = _weights_digest(weights_path, kind)
     classes = _read_classes(classes_path or weights_path.with_name(kind.classes_file), kind)
