@@ -21,7 +21,8 @@ BAUDRATE_HZ = 1_000_000  # under DS21295's 1.35 MHz at 2.7 V; the driver's own d
 # Three constants of the smoothing, in the 0..1 of a knob's travel.
 POLE_S = 0.02  # settles within a twentieth of a second, faster than a hand notices
 STEP = 0.05  # a difference this big is a hand, not noise: followed at once
-STILL = 2 / FULL_SCALE  # two codes: noise of a code either way around any value stays inside
+# Noise of a code either way moves the pole by two codes at most; the half keeps rounding from deciding.
+STILL = 2.5 / FULL_SCALE
 END = 4 / FULL_SCALE  # the last codes at both ends read as the end, or a knob might never say 0 or 1
 
 Array = npt.NDArray[np.float32]

@@ -230,7 +230,8 @@ class InputLine:
 def open_spi(chip: Mcp3x08) -> tuple[Any, Any]:
     """Blinka's ``busio.SPI`` and the chip-select ``DigitalInOut``, wired to the simulated chip.
 
-    Raises DarkrackError where this process has already opened a real board.
+    Blinka looks for a board once per process, at its first import, which Adafruit's drivers do as well: open
+    this first. Raises DarkrackError where Blinka has already looked without us.
     """
     board, busio, digitalio = _blinka_without_a_board()
     spi = busio.SPI(board.SCK, MOSI=board.MOSI, MISO=board.MISO)
@@ -267,8 +268,8 @@ def _blinka_without_a_board() -> tuple[Any, Any, Any]:
     if not detector.board.os_agnostic_board:
         raise DarkrackError(
             "simulated bench",
-            "a process that has not opened a board",
-            f"the pins of {detector.board.id}",
-            "start the simulation in a process of its own",
+            "to be opened before Blinka looks for a board",
+            f"Blinka set up for {detector.board.id}",
+            "open it before importing a driver, in a process that uses no real board",
         )
     return board, busio, digitalio

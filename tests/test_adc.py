@@ -8,12 +8,14 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as trials
 from hypothesis import strategies as st
 
 from device.adc import END, FULL_SCALE, STEP, STILL, Array, begin_smoothing, open_knobs, settings, smooth
 from device.errors import DarkrackError
 from device.simulation import Clock, Mcp3x08
 
+UNHURRIED = trials(deadline=None)  # the machine may be busy
 PERIOD_S = 0.01
 END_CODES = round((END - STILL) * FULL_SCALE)
 codes = st.integers(0, FULL_SCALE)
@@ -58,6 +60,7 @@ def test_no_such_pin_on_the_board_is_our_error() -> None:
         open_knobs(1)
 
 
+@UNHURRIED
 @given(st.lists(codes, min_size=1, max_size=60), periods_s)
 def test_never_outside_what_was_read(reads: list[int], period_s: float) -> None:
     held = held_at(reads, period_s) * FULL_SCALE
@@ -66,6 +69,7 @@ def test_never_outside_what_was_read(reads: list[int], period_s: float) -> None:
         assert min(seen) - 1e-3 <= value <= max(seen) + 1e-3
 
 
+@UNHURRIED
 @given(codes, codes)
 def test_a_still_pot_is_approached_and_then_exactly_still(start: int, target: int) -> None:
     held = held_at([start] + [target] * 100)
@@ -73,6 +77,7 @@ def test_a_still_pot_is_approached_and_then_exactly_still(start: int, target: in
     assert np.all(held[40:] == held[-1])
 
 
+@UNHURRIED
 @given(codes, st.integers(1, FULL_SCALE - 1), st.lists(st.integers(-1, 1), min_size=400, max_size=400))
 def test_noise_of_a_code_around_a_still_pot_is_silent(start: int, target: int, noise: list[int]) -> None:
     """Once there, at most one correction while the noise finds its far side; then nothing."""
@@ -81,6 +86,7 @@ def test_noise_of_a_code_around_a_still_pot_is_silent(start: int, target: int, n
     assert np.all(np.abs(held - target / FULL_SCALE) <= STILL + 1 / FULL_SCALE)
 
 
+@UNHURRIED
 @given(st.lists(codes, min_size=1, max_size=20), codes, periods_s)
 def test_a_big_step_passes_at_once(reads: list[int], target: int, period_s: float) -> None:
     state = begin_smoothing(travel(reads[0]))
@@ -92,12 +98,14 @@ def test_a_big_step_passes_at_once(reads: list[int], target: int, period_s: floa
     np.testing.assert_allclose(after.held, travel(target), atol=1e-6)
 
 
+@UNHURRIED
 @given(st.lists(codes, min_size=2, max_size=100).map(sorted), st.booleans(), periods_s)
 def test_a_knob_turned_one_way_moves_one_way(reads: list[int], down: bool, period_s: float) -> None:
     held = held_at(reads[::-1] if down else reads, period_s)
     assert all(b <= a if down else b >= a for a, b in itertools.pairwise(held))
 
 
+@UNHURRIED
 @given(st.floats(0.2, 5))
 def test_a_steady_turn_is_followed_closely(turn_s: float) -> None:
     scans = math.ceil(turn_s / PERIOD_S)
@@ -115,6 +123,7 @@ def test_both_ends_are_reached() -> None:
         assert settings(state).dtype == np.float32
 
 
+@UNHURRIED
 @given(st.lists(codes, min_size=1, max_size=8))
 def test_settings_lie_in_range_and_in_order(reads: list[int]) -> None:
     ordered = np.concatenate([travel(read) for read in sorted(reads)])
