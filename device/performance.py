@@ -18,7 +18,7 @@ from device.errors import DarkrackError
 from device.generator import Generator
 from device.knobs import Knobs
 from device.partials import NoteFrames, decode
-from device.patch import Patch, nearest
+from device.patch import SETTING_MAX, Patch, nearest
 from device.voices import VoiceBank
 
 FloatArray = NDArray[np.float32]
@@ -50,7 +50,7 @@ class _Voice:
     noise_seed: int
     order: int
     frames_pitch: float
-    frames_knobs: int
+    frames_vector: FloatArray
     down: bool = True
     released: int | None = None
 
@@ -84,8 +84,8 @@ class Counts:
 class Performance:
     """Plays ``bundle`` as ``patch`` sets it up, with up to ``voices`` notes at once.
 
-    The same calls give the same samples; another ``seed`` gives every note other noise. ``counts`` and
-    ``vector``, the soft labels (A,) with all knobs where they stand, may be read at any time.
+    The same calls give the same samples; another ``seed`` gives every note other noise. ``counts`` may be
+    read at any time.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class Performance:
         self._base, self._z = _start(bundle, patch)
         # name -> (setting, does it carry the related attributes along)
         self._settings = {name: (value, patch.carry) for name, value in patch.attributes.items()}
-        self.vector = self._turned()
-        self._knobs_version = 0
+        self._vector = self._turned()
+        self._turning = False
         self._channels: dict[int, _Channel] = {}
         self._bank = VoiceBank(
             voices,
@@ -141,7 +141,7 @@ class Performance:
             noise_seed=(self._seed * 1_000_003 + self.counts.notes) % 2**32,
             order=self._tick(),
             frames_pitch=0.0,
-            frames_knobs=0,
+            frames_vector=self.vector,
         )
         frames = self._generate(voice)
         place = self._place()
@@ -199,15 +199,26 @@ class Performance:
         """Turn a knob: ``setting`` 0..1 along what the data have, up to 2 beyond it.
 
         ``carry``: take the related attributes along (None: as the patch says). New notes have the new vector;
-        sounding ones crossfade to it. DarkrackError for an unknown name, with the nearest.
+        sounding ones crossfade to it. DarkrackError for an unknown name (with the nearest) or a setting out
+        of range.
         """
         name = self._knobs.names[self._knobs.index(name)]  # as the bundle spells it
-        self._settings[name] = (setting, self._patch.carry if carry is None else carry)
-        vector = self._turned()
-        if not np.array_equal(vector, self.vector):
-            self.vector = vector
-            self._knobs_version += 1
-            self._stale = True
+        if not 0.0 <= setting <= SETTING_MAX:
+            raise DarkrackError(f"knob {name!r}", f"a setting from 0 to {SETTING_MAX:g}", f"{setting:g}")
+        turned = (setting, self._patch.carry if carry is None else carry)
+        if self._settings.get(name) != turned:
+            self._settings[name] = turned
+            self._turning = self._stale = True
+
+    @property
+    def vector(self) -> FloatArray:
+        """The soft labels (A,) with all knobs where they stand now."""
+        if self._turning:  # worked out only when somebody listens: pots are read far more often
+            self._turning = False
+            vector = self._turned()
+            if not np.array_equal(vector, self._vector):
+                self._vector = vector
+        return self._vector
 
     @property
     def sounding(self) -> bool:
@@ -231,9 +242,10 @@ class Performance:
 
     def _morph(self) -> None:
         """Give every sounding voice the frames of the present knobs and of the pitch it has glided to."""
+        vector = self.vector
         for v, voice in self._sounding(None):
             glided = abs(self._pitch(voice) - voice.frames_pitch) > GLIDE_SEMITONES
-            if glided or voice.frames_knobs != self._knobs_version:
+            if glided or voice.frames_vector is not vector:
                 self._bank.morph(v, self._generate(voice), MORPH_S)
                 self.counts.morphs += 1
         self._stale = False
@@ -243,10 +255,14 @@ class Performance:
         """Frames for the voice's pitch and the present knobs; its noise stays, so it is the same note."""
         begin = time.perf_counter()
         voice.frames_pitch = self._pitch(voice)
-        voice.frames_knobs = self._knobs_version
+        voice.frames_vector = self.vector
         low, high = self._pitch_range
         output = self._generator.note(
-            self._z, self.vector, min(high, max(low, voice.frames_pitch)), voice.velocity, voice.noise_seed
+            self._z,
+            voice.frames_vector,
+            min(high, max(low, voice.frames_pitch)),
+            voice.velocity,
+            voice.noise_seed,
         )
         frames = decode(output, self._partials)
         self.counts.generation_ms.append((time.perf_counter() - begin) * 1000.0)

@@ -28,6 +28,7 @@ FloatArray = npt.NDArray[np.float32]
 PEAK_LIMIT_DBFS = -1.0  # leaves room for the peaks between samples that a DAC or an MP3 encoder makes
 LONGEST_S = 3600.0  # the mix stays in memory until its peak is known: an hour is 1.4 GB
 PIECE_S = 0.1  # what is rendered at a time once the last event has been played
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of music [{elapsed}<{remaining}]"
 WAV_SUBTYPES = {16: "PCM_16", 24: "PCM_24"}
 
 
@@ -119,7 +120,7 @@ def play(score: Score, performance: Performance, receiver: Receiver) -> FloatArr
     from device.performance import SAMPLE_RATE_HZ
 
     pieces: list[FloatArray] = []
-    with tqdm(total=round(score.duration_s, 1), desc="playing", unit="s", disable=None) as progress:
+    with tqdm(total=score.duration_s, desc="playing", disable=None, bar_format=BAR) as progress:
         for event in score.events:
             at_samples = round(event.time_s * SAMPLE_RATE_HZ)
             if at_samples > performance.now_samples:

@@ -187,6 +187,8 @@ def test_names_that_the_bundle_lacks(tiny_bundle: Bundle) -> None:
     performance = Performance(tiny_bundle, Patch())
     with pytest.raises(DarkrackError, match="did you mean 'Trumpet'"):
         performance.set_attribute("Trumpets", 0.5)
+    with pytest.raises(DarkrackError, match="from 0 to 2, got nan"):
+        performance.set_attribute("Trumpet", float("nan"))
     performance.set_attribute("trumpet", 0.5)  # whatever its case; and the wrong name has left nothing behind
     performance.note_on(60, 60.0, 0.5)
 
