@@ -12,6 +12,7 @@ import argparse
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -74,8 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tail-s", type=float, default=0.4, help="seconds kept after it is let go (%(default)s)"
     )
     line = (
-        "gather your own samples, one folder an instrument; the pitch is in the file's name (C4, Bb2, midi60, "
-        "_060_ or as in NSynth's names) or in a table; silence at both ends is cut, and what lies after "
+        "gather your own samples, one folder an instrument; a file's name holds the pitch (C4, Bb2, midi60, "
+        "_060_ or as NSynth does) or a table does; silence at both ends is cut, and what lies after "
         f"{own.LONGEST_S:g} s"
     )
     folder = kinds.add_parser("folder", help="gather your own samples", description=line)
@@ -244,29 +245,30 @@ def _is_finished(out: Path, part: Part) -> bool:
 
 
 def _finish_all(out: Path, parts: Sequence[Part], jobs: int, done: Callable[[Part], object]) -> None:
-    """Finish every part, ``jobs`` at a time; Ctrl-C and errors let those in work finish, no others begin."""
+    """Finish every part, ``jobs`` at a time; on Ctrl-C or an error those in work are finished, no others."""
     if jobs == 1 or len(parts) <= 1:
         for part in parts:
             finish(out, part)
             done(part)
         return
+    waiting = iter(parts)
     spawn = multiprocessing.get_context(
         "spawn"
     )  # a fork of a process with threads may hang, and tqdm has one
     with concurrent.futures.ProcessPoolExecutor(min(jobs, len(parts)), spawn, _ignore_interrupt) as pool:
-        futures = {pool.submit(finish, out, part): part for part in parts}
+        # No more than are worked on: what lies in the pool's own queue cannot be called back.
+        working = {pool.submit(finish, out, part): part for part in itertools.islice(waiting, jobs)}
         try:
-            for future in concurrent.futures.as_completed(futures):
-                future.result()
-                done(futures[future])
+            while working:
+                for future in concurrent.futures.wait(working, return_when="FIRST_COMPLETED").done:
+                    future.result()
+                    done(working.pop(future))
+                    working |= {pool.submit(finish, out, part): part for part in itertools.islice(waiting, 1)}
         except concurrent.futures.process.BrokenProcessPool as error:
             hint = "it may be short of memory: try --jobs 1"
             raise DarkrackError(
                 "darkrack data", "processes that end by themselves", "one that was killed", hint
             ) from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _ignore_interrupt() -> None:

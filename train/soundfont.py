@@ -20,7 +20,7 @@ from train.notes import SAMPLE_RATE_HZ, Take, slug
 # its slot.
 GRID_MS = 4
 GUARD_MS = 20  # all sound off, then silence: nothing of a note reaches the next
-LEAD_MS = 100  # before the first note, for the program change
+LEAD_MS = 100  # before the first note and after the last
 ALL_SOUND_OFF = "control_change control=120"
 LATENCY_SAMPLES = 64  # an event sounds one block after the block that it falls in
 
@@ -191,42 +191,26 @@ def render(font: Path, program: int, keys: Keys) -> Iterator[Take]:
     """
     import soundfile
 
-    order = [(pitch, velocity) for pitch in keys.pitches for velocity in keys.velocities]
     slot_ms = -(-(keys.hold_ms + keys.tail_ms + GUARD_MS) // GRID_MS) * GRID_MS
-    starts_ms = [LEAD_MS + index * slot_ms for index in range(len(order) + 1)]  # the last one is the end
+    order = [(pitch, velocity) for pitch in keys.pitches for velocity in keys.velocities]
+    notes = [(LEAD_MS + index * slot_ms, *note) for index, note in enumerate(order)]
+    end_ms = LEAD_MS + len(order) * slot_ms
     with tempfile.TemporaryDirectory(prefix="darkrack-") as folder:
         score, wave, config = Path(folder, "notes.mid"), Path(folder, "notes.w64"), Path(folder, "empty.conf")
-        events = [(0, f"program_change program={program}")]
-        for (pitch, velocity), start_ms in zip(order, starts_ms, strict=False):
-            events.append((start_ms, f"note_on note={pitch} velocity={velocity}"))
-            events.append((start_ms + keys.hold_ms, f"note_off note={pitch}"))
-            events.append((start_ms + keys.hold_ms + keys.tail_ms, ALL_SOUND_OFF))
-        events.append(
-            (starts_ms[-1] + LEAD_MS, ALL_SOUND_OFF)
-        )  # keeps fluidsynth playing until the last slot is whole
-        _write_score(score, events)
+        _write_score(score, _events(program, keys, notes, end_ms))
         config.touch()  # instead of the user's own settings
         command = [fluidsynth_path(), "-f", str(config), "-n", "-i", "-q", "-R", "0", "-C", "0", "-g", "1"]
         command += ["-o", "synth.dynamic-sample-loading=1", "-o", "synth.midi-bank-select=gm"]
         # w64, because a WAV ends at 4 GiB.
         command += ["-r", str(SAMPLE_RATE_HZ), "-T", "w64", "-O", "float", "-F", str(wave)]
-        done = subprocess.run(
-            [*command, str(font.resolve()), str(score)],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        command += [str(font.resolve()), str(score)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         try:
             with soundfile.SoundFile(wave) as source:
                 # Without a font that it can read, fluidsynth renders silence and exits 0.
-                if (
-                    done.returncode
-                    or "fluidsynth: error" in done.stderr
-                    or source.frames < _samples(starts_ms[-1])
-                ):
+                if done.returncode or "fluidsynth: error" in done.stderr or source.frames < _samples(end_ms):
                     raise _failed(font, program, done)
-                for (pitch, velocity), start_ms in zip(order, starts_ms, strict=False):
+                for start_ms, pitch, velocity in notes:
                     source.seek(_samples(start_ms) + LATENCY_SAMPLES)
                     stereo = source.read(
                         _samples(keys.hold_ms + keys.tail_ms), dtype="float64", always_2d=True
@@ -234,6 +218,23 @@ def render(font: Path, program: int, keys: Keys) -> Iterator[Take]:
                     yield Take(pitch, velocity, stereo.mean(axis=1))
         except soundfile.LibsndfileError as error:
             raise _failed(font, program, done) from error
+
+
+def _events(
+    program: int, keys: Keys, notes: list[tuple[int, int, int]], end_ms: int
+) -> list[tuple[int, str]]:
+    """(milliseconds, message in mido's words) for ``notes`` of (start in ms, pitch, velocity)."""
+    events = [(0, f"program_change program={program}")]
+    # A voice of fluidsynth's ramps through its first block, but only the first time it is used: more voices
+    # than a note needs are used before the first note.
+    events += [(0, f"note_on note={pitch} velocity=127") for pitch in range(0, 128, 4)]
+    events.append((GUARD_MS, ALL_SOUND_OFF))
+    for start_ms, pitch, velocity in notes:
+        events.append((start_ms, f"note_on note={pitch} velocity={velocity}"))
+        events.append((start_ms + keys.hold_ms, f"note_off note={pitch}"))
+        events.append((start_ms + keys.hold_ms + keys.tail_ms, ALL_SOUND_OFF))
+    events.append((end_ms + LEAD_MS, ALL_SOUND_OFF))  # keeps fluidsynth at it until the last slot is whole
+    return events
 
 
 def _samples(ms: int) -> int:
@@ -248,7 +249,7 @@ def _failed(font: Path, program: int, done: subprocess.CompletedProcess[str]) ->
 
 
 def _write_score(path: Path, events: list[tuple[int, str]]) -> None:
-    """A MIDI file of (milliseconds, message in mido's words); 500 ticks a beat of 0.5 s: a tick is 1 ms."""
+    """The events as a MIDI file of 500 ticks and 500,000 microseconds a beat: a tick is a millisecond."""
     import mido
 
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=500_000)])
