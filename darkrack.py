@@ -33,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n" + "\n".join(f"  {name:<10}{line}" for name, (_, line) in COMMANDS.items()),
     )
-    parser.add_argument("command", choices=list(COMMANDS), metavar="command", help="one of the commands below")
+    parser.add_argument(
+        "command", choices=list(COMMANDS), metavar="command", help="one of the commands below"
+    )
     if not words:
         parser.print_help()
         return 2
@@ -71,12 +73,15 @@ def _missing(error: ModuleNotFoundError, module_name: str) -> Exception:
     from device.errors import DarkrackError
 
     package = (error.name or "").split(".")[0]
-    room = module_name.split(".")[0]
+    room = module_name.split(".", maxsplit=1)[0]
     if package in {"", "device", "train", "compress"}:
         return error
     extra = f"[{EXTRAS[room]}]" if room in EXTRAS else ""
     return DarkrackError(
-        f"darkrack {room}", f"the Python package {package}", "none installed", f"pip install 'darkrack{extra}'"
+        f"darkrack {room}",
+        f"the Python package {package}",
+        "none installed",
+        f"pip install 'darkrack{extra}'",
     )
 
 

@@ -41,7 +41,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise DarkrackError(
-            str(path), "a file that can be written", error.strerror or str(error), "check free space and permissions"
+            str(path),
+            "a file that can be written",
+            error.strerror or str(error),
+            "check free space and permissions",
         ) from error
     finally:
         if temporary is not None:

@@ -62,7 +62,8 @@ class TrainingSet:
 
 def soft_label(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
     """sigmoid(logit / T), the teacher's answer softened (DarkGAN, section 3)."""
-    return (1 / (1 + np.exp(-logits / temperature))).astype(np.float32)
+    labels: npt.NDArray[np.float32] = (1 / (1 + np.exp(-logits / temperature))).astype(np.float32)
+    return labels
 
 
 def load_training_set(folder: Path, recipe: Recipe, jobs: int = 2) -> TrainingSet:
@@ -74,7 +75,9 @@ def load_training_set(folder: Path, recipe: Recipe, jobs: int = 2) -> TrainingSe
     labels = read_labels(folder, recipe.labels.teacher)
     row_of = {name: row for row, name in enumerate(labels.note_str)}
     low, high = recipe.pitch_range_midi
-    notes = [n for n in read_notes(folder) if n.check == "ok" and low <= n.pitch <= high and n.note_str in row_of]
+    notes = [
+        n for n in read_notes(folder) if n.check == "ok" and low <= n.pitch <= high and n.note_str in row_of
+    ]
     if len(notes) < 2 * recipe.batch:
         raise DarkrackError(
             str(folder),
@@ -151,13 +154,17 @@ def _encoded(
 
 def _cache_path(folder: Path, file: str, members: list[Note], grid: Partials) -> Path:
     """Named by all that decides the content, so that a changed set or grid never meets old frames."""
-    facts = json.dumps([ENCODER_VERSION, asdict(grid), [(n.note_str, n.start, n.samples, n.f0_hz) for n in members]])
+    facts = json.dumps(
+        [ENCODER_VERSION, asdict(grid), [(n.note_str, n.start, n.samples, n.f0_hz) for n in members]]
+    )
     return folder / "frames" / f"{Path(file).stem}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.npy"
 
 
 def _encode_file(folder: Path, members: list[Note], grid: Partials, path: Path) -> None:
     seconds = (grid.frames + 4) / grid.frame_rate_hz
-    with threadpool_limits(1):  # there is a process for each core; BLAS threads on top of them made it 9 times slower
+    with threadpool_limits(
+        1
+    ):  # there is a process for each core; BLAS threads on top of them made it 9 times slower
         frames = np.stack(
             [
                 encode(read_audio(folder, n, seconds), n.sample_rate, n.f0_hz or nominal_hz(n.pitch), grid)

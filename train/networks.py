@@ -17,7 +17,9 @@ from device.partials import Partials
 from train.recipe import CriticShape, GeneratorShape
 
 SLOPE = 0.2  # of the leaky ReLU
-PITCH_STEP = 4.0  # semitones between the anchors of the pitch input: a third of an octave, the width of a formant
+PITCH_STEP = (
+    4.0  # semitones between the anchors of the pitch input: a third of an octave, the width of a formant
+)
 
 
 class Condition(NamedTuple):
@@ -139,17 +141,24 @@ class Generator(nn.Module):
         noisy_from = len(shape.channels) - shape.noise_scales
         self.scales = nn.ModuleList(
             Scale(
-                shape.channels[max(i - 1, 0)], outputs, shape.embedding, shape.noise_channels if i >= noisy_from else 0
+                shape.channels[max(i - 1, 0)],
+                outputs,
+                shape.embedding,
+                shape.noise_channels if i >= noisy_from else 0,
             )
             for i, outputs in enumerate(shape.channels)
         )
         self.to_frames = nn.Conv2d(shape.channels[-1], 2 * grid.rows, 1)
         nn.init.zeros_(nn_bias(self.to_frames))
 
-    def forward(self, z: Tensor, attributes: Tensor, pitch: Tensor, velocity: Tensor, noise: Tensor) -> Tensor:
+    def forward(
+        self, z: Tensor, attributes: Tensor, pitch: Tensor, velocity: Tensor, noise: Tensor
+    ) -> Tensor:
         """See the class."""
         embedding = self.condition(Condition(attributes, pitch, velocity), z)
-        x = F.leaky_relu(self.start(embedding), SLOPE).reshape(-1, self.shape.channels[0], 1, self.start_frames)
+        x = F.leaky_relu(self.start(embedding), SLOPE).reshape(
+            -1, self.shape.channels[0], 1, self.start_frames
+        )
         for i, scale in enumerate(self.scales):
             if i:
                 x = F.interpolate(x, scale_factor=(1.0, 2.0), mode="nearest")
@@ -172,7 +181,8 @@ class Encoder(nn.Module):
         halvings = len(shape.channels) - 1
         self.condition = ConditionEmbedding(attributes, 0, pitch_range_midi, shape.embedding)
         self.layers = nn.ModuleList(
-            [convolution(2 * grid.rows, width, 1)] + [convolution(width, width, 4, 2) for _ in range(halvings)]
+            [convolution(2 * grid.rows, width, 1)]
+            + [convolution(width, width, 4, 2) for _ in range(halvings)]
         )
         features = width * (grid.frames >> halvings)
         self.joined = nn.Linear(features + shape.embedding, 2 * width)

@@ -35,7 +35,9 @@ def encode(audio: FloatArray, sample_rate_hz: int, f0_hz: float, grid: Partials)
     Rows above ``limit_hz`` are 0 in both. Raises DarkrackError for audio that is silent or not finite.
     """
     if not np.isfinite(audio).all():
-        raise DarkrackError("audio of a note", "finite samples", "NaN or infinity", "look at the file it came from")
+        raise DarkrackError(
+            "audio of a note", "finite samples", "NaN or infinity", "look at the file it came from"
+        )
     f0_hz = _refined_f0(audio, sample_rate_hz, f0_hz, grid)
     rows = sounding_rows(f0_hz, grid)
     times_s = np.arange(grid.frames) / grid.frame_rate_hz
@@ -71,15 +73,20 @@ def _refined_f0(audio: FloatArray, sample_rate_hz: int, f0_hz: float, grid: Part
     return float((energy * frequency_hz / partial).sum() / total)
 
 
-def _analyse(
-    audio: FloatArray, sample_rate_hz: int, f0_hz: float, rows: int, times_s: npt.NDArray[np.float64], hop_hz: float
+def _analyse(  # noqa: PLR0917 (what a note is, and where to look)
+    audio: FloatArray,
+    sample_rate_hz: int,
+    f0_hz: float,
+    rows: int,
+    times_s: npt.NDArray[np.float64],
+    hop_hz: float,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Amplitude and frequency (Hz), both (frames, rows), by a Hann window and its derivative.
 
     Frequency by the derivative of the window (Auger & Flandrin 1995): w^ = w - Im(X_dh / X_h). It holds at one
     instant, so it is not ambiguous beyond half the frame rate as differences between frames are.
     """
-    half = int(round(max(WINDOW_PERIODS / f0_hz, WINDOW_HOPS / hop_hz) * sample_rate_hz / 2))
+    half = round(max(WINDOW_PERIODS / f0_hz, WINDOW_HOPS / hop_hz) * sample_rate_hz / 2)
     offset = np.arange(-half, half + 1)
     window = 0.5 + 0.5 * np.cos(np.pi * offset / half)
     slope = -0.5 * np.pi / half * np.sin(np.pi * offset / half)
@@ -88,7 +95,8 @@ def _analyse(
     turn = np.exp(-1j * np.outer(offset, omega[:1]))
     rotations = np.cumprod(np.broadcast_to(turn, (len(offset), rows)), axis=1)
     kernel = np.concatenate(
-        [part * shape[:, None] for shape in (window, slope) for part in (rotations.real, rotations.imag)], axis=1
+        [part * shape[:, None] for shape in (window, slope) for part in (rotations.real, rotations.imag)],
+        axis=1,
     ).astype(np.float32)
     centres = np.round(times_s * sample_rate_hz).astype(np.int64)
     padded = np.zeros(half + max(len(audio), int(centres[-1])) + half + 1, np.float32)
@@ -102,7 +110,9 @@ def _analyse(
     return amplitude, frequency_hz
 
 
-def synthesize(frames: torch.Tensor, f0_hz: torch.Tensor, grid: Partials, sample_rate_hz: int) -> torch.Tensor:
+def synthesize(
+    frames: torch.Tensor, f0_hz: torch.Tensor, grid: Partials, sample_rate_hz: int
+) -> torch.Tensor:
     """Audio of notes on the grid, differentiable: (B, 2, rows, frames) and (B,) Hz to (B, samples).
 
     Amplitude and frequency run linearly between frames, as the device's voices run them; all phases start at a
@@ -116,11 +126,16 @@ def synthesize(frames: torch.Tensor, f0_hz: torch.Tensor, grid: Partials, sample
     level = frames[:, 0]
     audible = (level > 0.01) & (frequency_hz <= min(grid.limit_hz, 0.45 * sample_rate_hz))
     amplitude = torch.where(audible, 10 ** (grid.floor_db * (1 - level) / 20), 0.0)
-    position = torch.arange(samples, dtype=frames.dtype, device=frames.device) * (grid.frame_rate_hz / sample_rate_hz)
+    position = torch.arange(samples, dtype=frames.dtype, device=frames.device) * (
+        grid.frame_rate_hz / sample_rate_hz
+    )
     before = position.long().clamp(max=grid.frames - 2)
     fraction = position - before
     amplitude = amplitude[..., before] * (1 - fraction) + amplitude[..., before + 1] * fraction
     frequency_hz = frequency_hz[..., before] * (1 - fraction) + frequency_hz[..., before + 1] * fraction
     # float64: a float32 sum over a second is wrong by a hundredth of a turn.
-    turns = torch.cumsum(frequency_hz.double() / sample_rate_hz, dim=-1) + (partial.double() ** 2) * 0.6180339887498949
+    turns = (
+        torch.cumsum(frequency_hz.double() / sample_rate_hz, dim=-1)
+        + (partial.double() ** 2) * 0.6180339887498949
+    )
     return (amplitude * torch.sin(2 * math.pi * torch.frac(turns)).to(frames.dtype)).sum(dim=1)

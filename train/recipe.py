@@ -126,11 +126,16 @@ def _build(kind: type[_T], table: dict[str, Any], where: str) -> _T:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             raise DarkrackError(
-                f"{where}: {key}", f"one of {', '.join(known)}", "an unknown key", f"did you mean {near[0]}?" if near else ""
+                f"{where}: {key}",
+                f"one of {', '.join(known)}",
+                "an unknown key",
+                f"did you mean {near[0]}?" if near else "",
             )
     for key in known:
         if key not in table:
-            raise DarkrackError(f"{where}: {key}", "a value", "nothing", f"recipes/first.toml shows every key of [{where}]")
+            raise DarkrackError(
+                f"{where}: {key}", "a value", "nothing", f"recipes/first.toml shows every key of [{where}]"
+            )
     return kind(**{key: _value(hints[key], table[key], f"{where}: {key}") for key in known})
 
 
@@ -148,7 +153,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             arguments = (arguments[0],) * len(value)
         elif len(arguments) != len(value):
             raise DarkrackError(where, f"{len(arguments)} values", str(len(value)))
-        return tuple(_value(one, item, f"{where}[{i}]") for i, (one, item) in enumerate(zip(arguments, value, strict=True)))
+        return tuple(
+            _value(one, item, f"{where}[{i}]")
+            for i, (one, item) in enumerate(zip(arguments, value, strict=True))
+        )
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or isinstance(value, bool) != (hint is bool):

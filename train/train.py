@@ -41,8 +41,12 @@ CHECKPOINT = "checkpoint.pt"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `darkrack train`."""
     parser.add_argument("recipe", type=Path, help="recipe in TOML, for example recipes/first.toml")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled notes (darkrack data, label)")
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="where checkpoints, log and pictures go")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="labelled notes (darkrack data, label)"
+    )
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="DIR", help="where checkpoints, log and pictures go"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch (default 2)")
 
 
@@ -59,7 +63,12 @@ def run(args: argparse.Namespace) -> None:
     write_json(args.run / "run.json", facts)
     presets = np.array([preset["row"] for preset in facts["presets"]])
     with atomic_path(args.run / "presets.npz") as temporary:
-        np.savez(temporary, frames=notes.frames(presets), pitch=notes.pitch[presets], velocity=notes.velocity[presets])
+        np.savez(
+            temporary,
+            frames=notes.frames(presets),
+            pitch=notes.pitch[presets],
+            velocity=notes.velocity[presets],
+        )
     train(state, recipe, notes, args.run, recipe_sha256)
 
 
@@ -186,7 +195,10 @@ def train(state: State, recipe: Recipe, notes: TrainingSet, folder: Path, recipe
             if state.step % 50 == 0:
                 if not all(math.isfinite(value) for value in losses.values()):
                     raise DarkrackError(
-                        f"step {state.step}", "finite losses", str(losses), "lower the learning rate; the last checkpoint stands"
+                        f"step {state.step}",
+                        "finite losses",
+                        str(losses),
+                        "lower the learning rate; the last checkpoint stands",
                     )
                 speed = (state.step - began_step) * recipe.batch / (time.monotonic() - began_s)
                 log.append({"step": state.step, **losses, "notes_per_s": speed})
@@ -209,7 +221,10 @@ def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str,
     level = _masked_mean((frames[:, :1] - batch.frames[:, :1]).abs(), batch.mask)
     deviation = _deviation_loss(frames, batch)
     kl = _kl(mean, log_variance)
-    _descend(state.optimisers["reconstruction"], level + options.deviation_weight * deviation + options.kl_weight * kl)
+    _descend(
+        state.optimisers["reconstruction"],
+        level + options.deviation_weight * deviation + options.kl_weight * kl,
+    )
     return {"level": level.item(), "deviation": deviation.item(), "kl": kl.item()}
 
 
@@ -241,7 +256,9 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     real = state.critic(real_frames, batch.condition)
     false = state.critic(some, batch.condition)
     classes = class_loss(real.pitch, real.attributes, batch.condition, recipe.pitch_range_midi, temperature)
-    critic_loss = F.softplus(-real.score).mean() + F.softplus(false.score).mean() + options.class_weight * classes
+    critic_loss = (
+        F.softplus(-real.score).mean() + F.softplus(false.score).mean() + options.class_weight * classes
+    )
     if penalised:
         (gradient,) = torch.autograd.grad(real.score.mean(1).sum(), real_frames, create_graph=True)
         r1 = gradient.square().sum((1, 2, 3)).mean()
@@ -259,7 +276,10 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
         judged.pitch[count:], judged.attributes[count:], imagined, recipe.pitch_range_midi, temperature
     )
     again = fakes[:count]
-    smooth = _masked_mean((_smoothed(again, options.smooth_frames) - _smoothed(batch.frames, options.smooth_frames)).abs(), batch.mask)
+    smooth = _masked_mean(
+        (_smoothed(again, options.smooth_frames) - _smoothed(batch.frames, options.smooth_frames)).abs(),
+        batch.mask,
+    )
     attack = slice(0, options.attack_frames)
     smooth = smooth + options.attack_frames / recipe.grid.frames * _masked_mean(
         (again[:, :1, :, attack] - batch.frames[:, :1, :, attack]).abs(), batch.mask
@@ -292,7 +312,9 @@ def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> Te
     that no note of the data has.
     """
     strong, top = quantiles[:, 26], quantiles[:, 32]  # table at 0 .. 1 in 32 steps: 26 / 32 = .81
-    raised = attributes + (attributes > strong) * torch.randn_like(attributes).abs() * augment * (top - strong)
+    raised = attributes + (attributes > strong) * torch.randn_like(attributes).abs() * augment * (
+        top - strong
+    )
     knob = torch.randint(attributes.shape[1], (len(attributes),))
     place = torch.randint(quantiles.shape[1], (len(attributes),))
     rows = torch.arange(0, len(attributes), 2)
@@ -301,7 +323,11 @@ def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> Te
 
 
 def class_loss(
-    pitch_logits: Tensor, attribute_logits: Tensor, condition: Condition, pitch_range_midi: tuple[int, int], t: float
+    pitch_logits: Tensor,
+    attribute_logits: Tensor,
+    condition: Condition,
+    pitch_range_midi: tuple[int, int],
+    t: float,
 ) -> Tensor:
     """Categorical cross-entropy on pitch plus binary cross-entropy on soft labels (DarkGAN, eq. 2).
 
@@ -310,7 +336,9 @@ def class_loss(
     semitones counts as the nearest.
     """
     pitch = (condition.pitch[:, 0].round() - pitch_range_midi[0]).long()
-    attributes = F.binary_cross_entropy_with_logits(attribute_logits / t, condition.attributes, reduction="none")
+    attributes = F.binary_cross_entropy_with_logits(
+        attribute_logits / t, condition.attributes, reduction="none"
+    )
     return F.cross_entropy(pitch_logits, pitch) + attributes.sum(1).mean()
 
 
@@ -347,9 +375,12 @@ def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
 def _follow(state: State, decay: float) -> None:
     """Move the averages towards the weights; quickly at first, so that early checkpoints can be looked at."""
     decay = min(decay, (1 + state.step) / (10 + state.step))
-    for average, network in ((state.average_generator, state.generator), (state.average_encoder, state.encoder)):
-        kept, new = list(average.parameters()), list(network.parameters())
-        torch._foreach_lerp_(kept, new, 1 - decay)
+    for average, network in (
+        (state.average_generator, state.generator),
+        (state.average_encoder, state.encoder),
+    ):
+        for kept, new in zip(average.parameters(), network.parameters(), strict=True):
+            kept.lerp_(new, 1 - decay)
 
 
 @contextmanager
@@ -357,7 +388,8 @@ def _stop_requested() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM ask for a stop between two steps instead of tearing one apart."""
     asked = []
     previous = {
-        number: signal.signal(number, lambda *_: asked.append(True)) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda *_: asked.append(True))
+        for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         yield lambda: bool(asked)
@@ -383,7 +415,11 @@ def run_facts(recipe: Recipe, recipe_sha256: str, notes: TrainingSet) -> dict[st
         "quantiles": notes.attributes.quantiles.tolist(),
         "copula": notes.attributes.copula.tolist(),
         "presets": [
-            {"name": notes.notes[row].instrument_str, "row": row, "attributes": notes.soft_labels[row].tolist()}
+            {
+                "name": notes.notes[row].instrument_str,
+                "row": row,
+                "attributes": notes.soft_labels[row].tolist(),
+            }
             for row in presets
         ],
         "sources": [dataclasses.asdict(source) for source in recipe.data],
@@ -425,7 +461,10 @@ def _resume(folder: Path, recipe_sha256: str, notes: TrainingSet) -> State | Non
     content = load_checkpoint(folder)
     if content["recipe_sha256"] != recipe_sha256:
         raise DarkrackError(
-            str(folder), "a run of this recipe", "one of another", "give a new --run, or the recipe.toml in the run"
+            str(folder),
+            "a run of this recipe",
+            "one of another",
+            "give a new --run, or the recipe.toml in the run",
         )
     recipe, _ = read_recipe(folder / "recipe.toml")
     state = start_state(recipe, notes)
@@ -440,7 +479,18 @@ def _resume(folder: Path, recipe_sha256: str, notes: TrainingSet) -> State | Non
 
 def _append_log(path: Path, rows: list[dict[str, float]]) -> None:
     """Add rows to the CSV log; the columns are those of both stages, empty where a stage has none."""
-    columns = ["step", "level", "deviation", "kl", "critic", "score", "real_classes", "fake_classes", "fooled", "notes_per_s"]
+    columns = [
+        "step",
+        "level",
+        "deviation",
+        "kl",
+        "critic",
+        "score",
+        "real_classes",
+        "fake_classes",
+        "fooled",
+        "notes_per_s",
+    ]
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
@@ -473,11 +523,17 @@ def contact_sheet(path: Path, state: State, recipe: Recipe, notes: TrainingSet, 
     mean, _ = state.average_encoder(batch.frames, batch.condition)
     prior = state.average_generator(z, *batch.condition, noise) * batch.mask
     posterior = state.average_generator(mean, *batch.condition, noise) * batch.mask
-    figure, axes = plt.subplots(3, len(chosen), figsize=(2 * len(chosen), 6), layout="constrained", squeeze=False)
-    for line, (name, frames) in enumerate((("real", batch.frames), ("encoder's z", posterior), ("drawn z", prior))):
+    figure, axes = plt.subplots(
+        3, len(chosen), figsize=(2 * len(chosen), 6), layout="constrained", squeeze=False
+    )
+    for line, (name, frames) in enumerate(
+        (("real", batch.frames), ("encoder's z", posterior), ("drawn z", prior))
+    ):
         for column, row in enumerate(chosen):
             axis = axes[line, column]
-            axis.imshow(frames[column, 0], origin="lower", aspect="auto", vmin=0, vmax=1, cmap="magma")
+            axis.imshow(
+                frames[column, 0].numpy(), origin="lower", aspect="auto", vmin=0, vmax=1, cmap="magma"
+            )
             axis.set_xticks([])
             axis.set_yticks([])
             if line == 0:
@@ -492,7 +548,9 @@ def contact_sheet(path: Path, state: State, recipe: Recipe, notes: TrainingSet, 
 def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, Any]]:
     """The averaged generator and encoder of a run, its recipe, and the facts of `run_facts`."""
     recipe, _ = read_recipe(folder / "recipe.toml")
-    facts: dict[str, Any] = json.loads(read_bytes(folder / "run.json", "the facts of a run", "darkrack train makes one"))
+    facts: dict[str, Any] = json.loads(
+        read_bytes(folder / "run.json", "the facts of a run", "darkrack train makes one")
+    )
     content = load_checkpoint(folder)
     sizes = (recipe.grid, len(facts["attributes"]), recipe.pitch_range_midi)
     generator, encoder = Generator(recipe.generator, *sizes), Encoder(recipe.generator, *sizes)
