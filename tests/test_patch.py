@@ -100,7 +100,7 @@ def test_an_empty_patch_is_the_default(tmp_path: Path) -> None:
         ("[voice]\nlatent_seed = -1", "patch.toml: voice.latent_seed", "a whole number"),
         ("[voice]\ncarry = 1", "patch.toml: voice.carry", "true or false, got 1"),
         ("[voice]\npreset = 7", "patch.toml: voice.preset", "a string, got 7"),
-        ("[voice]\nx = ", "patch.toml", "line 2"),
+        ("[voice]\nx = = 3", "patch.toml", "line 2"),
     ],
 )
 def test_errors_name_the_key(tmp_path: Path, text: str, where: str, told: str) -> None:
