@@ -57,7 +57,7 @@ def test_the_set_is_read_encoded_and_split(notes_folder: Path, tmp_path: Path) -
     assert np.isfinite(frames).all()
     # A note's labels are its own: odd instruments were labelled odd and lack their second partial.
     level = notes.frames(np.arange(120))[:, 0, 1].mean(axis=1)
-    odd = notes.logits[:, notes.attributes.names.index("Odd")] > -1
+    odd = notes.logits[:, notes.attributes.names.index("Organ")] > -1
     assert level[odd].max() < level[~odd].min()
     assert (np.diff(notes.attributes.quantiles, axis=1) >= 0).all()
 
@@ -74,7 +74,7 @@ def test_a_run_learns_and_leaves_what_export_needs(notes_folder: Path, tmp_path:
         rows = list(csv.DictReader(log))
     assert float(rows[-1]["level"]) < 0.8 * float(rows[0]["level"])
     generator, encoder, recipe, facts = training.load_generator(tmp_path / "run")
-    assert facts["attributes"] == ["Bright", "Plucked", "Odd"]
+    assert facts["attributes"] == ["Brass instrument", "Plucked string instrument", "Organ"]
     assert len(facts["presets"]) == 3
     assert recipe.name == "tiny"
     assert not any(parameter.requires_grad for parameter in [*generator.parameters(), *encoder.parameters()])
@@ -139,8 +139,12 @@ def test_other_recipe_damaged_and_missing_checkpoints(notes_folder: Path, tmp_pa
     run = tmp_path / "run"
     command(recipe, notes_folder, run)
     recipe.write_text(RECIPE.replace("seed = 3", "seed = 4"))
-    with pytest.raises(DarkrackError, match="a run of this recipe"):
+    with pytest.raises(DarkrackError, match="a run with this recipe"):
         command(recipe, notes_folder, run)
+    write_recipe(tmp_path)
+    other = write_set(tmp_path / "other", instruments=20)
+    with pytest.raises(DarkrackError, match="a run with these notes"):
+        command(recipe, other, run)
     (run / training.CHECKPOINT).write_bytes(b"no checkpoint")
     with pytest.raises(DarkrackError, match="a whole checkpoint"):
         training.load_checkpoint(run)

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 SAMPLE_RATE_HZ = 48_000
-CLASSES = ("Bright", "Plucked", "Odd", "Idle")
+CLASSES = ("Brass instrument", "Plucked string instrument", "Organ", "Siren")  # bright, plucked, odd, idle
 
 RECIPE = """
 name = "tiny"
@@ -61,6 +61,7 @@ r1_weight = 1.0
 r1_every = 2
 smooth_frames = 5
 attack_frames = 2
+texture_weight = 1.0
 reconstruction_weight = 10.0
 class_weight = 1.0
 augment = 0.5
@@ -123,3 +124,16 @@ def write_set(folder: Path, instruments: int = 24) -> Path:
     content = {"teacher": "mn04", "classes_considered": 4, "excluded": [], "attributes": ranked}
     (folder / "attributes-mn04.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
+
+
+def train_run(folder: Path, data: Path) -> Path:
+    """A run of the recipe to its last step."""
+    import argparse
+
+    from train import train
+
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    recipe, run = write_recipe(folder), folder / "run"
+    train.run(parser.parse_args([str(recipe), "--data", str(data), "--run", str(run), "--threads", "1"]))
+    return run

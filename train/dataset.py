@@ -59,6 +59,14 @@ class TrainingSet:
         """(n, 2, rows, frames) float32 of the notes asked for."""
         return np.stack([self.maps[m][r] for m, r in self.places[indices]]).astype(np.float32)
 
+    def sha256(self) -> str:
+        """What a run was trained on: which notes, what the teacher said of them, which frames."""
+        digest = hashlib.sha256("\n".join(note.note_str for note in self.notes).encode())
+        digest.update(np.ascontiguousarray(self.logits).tobytes())
+        for frames in self.maps:
+            digest.update(np.ascontiguousarray(frames[0]).tobytes())
+        return digest.hexdigest()
+
 
 def soft_label(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
     """sigmoid(logit / T), the teacher's answer softened (DarkGAN, section 3)."""

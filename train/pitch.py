@@ -71,10 +71,9 @@ def measure(audio: npt.NDArray[np.floating], sample_rate_hz: int, pitch: float) 
         if partials.bear_out(f0_hz, proposal):
             cents = _cents(f0_hz, nominal)
             off_octave = cents - 1200.0 * round(cents / 1200.0)
+            check = "octave" if abs(off_octave) <= TUNE_CENTS else "detuned"
             if abs(cents) <= TUNE_CENTS:
                 check = "ok"
-            else:
-                check = "octave" if abs(off_octave) <= TUNE_CENTS else "detuned"
             return Sounding(f0_hz, cents, check)
     return Sounding(None, None, "unpitched")
 

@@ -71,8 +71,9 @@ class Reconstruction:
 class Adversarial:
     """Stage two: non-saturating loss with R1 every ``r1_every`` steps, reconstruction on smoothed levels.
 
-    ``smooth_frames``: amplitudes are compared after a moving mean of this width, so that the texture is the
-    critic's affair; the first ``attack_frames`` are compared as they are. ``class_weight``: of pitch and
+    ``smooth_frames``: amplitudes are compared after a moving mean of this width, so that the texture is free;
+    the first ``attack_frames`` are compared as they are. ``texture_weight``: of how rough the texture is (its
+    spread and its steps, each a moving mean of that width), beside the levels' 1. ``class_weight``: of pitch and
     attributes, on D with real data and on G with fakes (DarkGAN: 10). ``augment``: half the width, in soft-label
     quantiles, by which attributes over their 80th percentile are raised in G's step (DarkGAN).
     """
@@ -84,6 +85,7 @@ class Adversarial:
     r1_every: int
     smooth_frames: int
     attack_frames: int
+    texture_weight: float
     reconstruction_weight: float
     class_weight: float
     augment: float

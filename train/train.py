@@ -1,8 +1,9 @@
 """`darkrack train`: the two-stage recipe on the partials grid: reconstruct first, adversarial second.
 
 Stage one is a conditional variational autoencoder. It learns envelopes and which attribute means what, but a
-regression smooths away the texture of the amplitudes. Stage two adds noise to the generator and a local critic
-with DarkGAN's heads, and keeps the reconstruction on smoothed levels only, so that texture is the critic's.
+regression smooths away the texture of the amplitudes. Stage two freezes the encoder (as RAVE does), adds noise to
+the generator and a local critic with DarkGAN's heads, and compares only smoothed levels and how rough the texture
+is with the real note, so that the texture's grain is the critic's affair.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> None:
     recipe, recipe_sha256 = read_recipe(args.recipe)
     torch.set_num_threads(args.threads)
     notes = load_training_set(args.data, recipe, args.threads)
-    state = _resume(args.run, recipe_sha256, notes) or start_state(recipe, notes)
+    identity = {"this recipe": recipe_sha256, "these notes": notes.sha256()}
+    state = _resume(args.run, identity, recipe, notes) or start_state(recipe, notes)
     facts = run_facts(recipe, recipe_sha256, notes)
     args.run.mkdir(parents=True, exist_ok=True)
     with atomic_path(args.run / "recipe.toml") as temporary:
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
             pitch=notes.pitch[presets],
             velocity=notes.velocity[presets],
         )
-    train(state, recipe, notes, args.run, recipe_sha256)
+    train(state, recipe, notes, args.run, identity)
 
 
 @dataclass
@@ -124,7 +126,7 @@ def _optimisers(
     return {
         "reconstruction": torch.optim.Adam(both, first.learning_rate, (0.9, 0.99)),
         # No momentum against a moving opponent (as in DarkGAN and StyleGAN).
-        "adversarial": torch.optim.Adam(both, second.learning_rate, (0.0, 0.99)),
+        "adversarial": torch.optim.Adam(generator.parameters(), second.learning_rate, (0.0, 0.99)),
         "critic": torch.optim.Adam(critic.parameters(), second.critic_learning_rate, (0.0, 0.99)),
     }
 
@@ -164,7 +166,9 @@ def batch_of(recipe: Recipe, notes: TrainingSet, rows: np.ndarray[Any, np.dtype[
     return Batch(torch.from_numpy(notes.frames(rows)) * mask_, condition, mask_)
 
 
-def train(state: State, recipe: Recipe, notes: TrainingSet, folder: Path, recipe_sha256: str) -> None:
+def train(
+    state: State, recipe: Recipe, notes: TrainingSet, folder: Path, identity: Mapping[str, str]
+) -> None:
     """Both stages to the end; checkpoint, log and contact sheet every so many steps, and on Ctrl-C or SIGTERM.
 
     Raises DarkrackError on a loss that is not finite (the last checkpoint stays) and KeyboardInterrupt after
@@ -175,7 +179,7 @@ def train(state: State, recipe: Recipe, notes: TrainingSet, folder: Path, recipe
     log: list[dict[str, float]] = []
 
     def save() -> None:
-        save_checkpoint(folder, state, recipe_sha256)
+        save_checkpoint(folder, state, identity)
         _append_log(folder / "log.csv", log)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
@@ -219,7 +223,7 @@ def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str,
     silent = torch.zeros(len(z), 2 * recipe.generator.noise_channels, recipe.grid.frames)
     frames = state.generator(z, *batch.condition, silent) * batch.mask
     level = _masked_mean((frames[:, :1] - batch.frames[:, :1]).abs(), batch.mask)
-    deviation = _deviation_loss(frames, batch)
+    deviation = _deviation_loss(frames - batch.frames, batch)
     kl = _kl(mean, log_variance)
     _descend(
         state.optimisers["reconstruction"],
@@ -236,7 +240,8 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     """
     options, temperature = recipe.adversarial, recipe.labels.temperature
     count = len(batch.frames)
-    mean, log_variance = state.encoder(batch.frames, batch.condition)
+    with torch.no_grad():
+        mean, log_variance = state.encoder(batch.frames, batch.condition)
     z = torch.cat([mean + torch.randn_like(mean) * (log_variance / 2).exp(), torch.randn_like(mean)])
     noise = torch.randn(2 * count, 2 * recipe.generator.noise_channels, recipe.grid.frames)
     pushed = push_attributes(batch.condition.attributes, quantiles, options.augment)
@@ -276,25 +281,22 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
         judged.pitch[count:], judged.attributes[count:], imagined, recipe.pitch_range_midi, temperature
     )
     again = fakes[:count]
-    smooth = _masked_mean(
-        (_smoothed(again, options.smooth_frames) - _smoothed(batch.frames, options.smooth_frames)).abs(),
-        batch.mask,
-    )
+    drift = _moving_mean(again - batch.frames, options.smooth_frames)
+    smooth = _masked_mean(drift[:, :1].abs(), batch.mask)
     attack = slice(0, options.attack_frames)
-    smooth = smooth + options.attack_frames / recipe.grid.frames * _masked_mean(
-        (again[:, :1, :, attack] - batch.frames[:, :1, :, attack]).abs(), batch.mask
+    start = _masked_mean((again[:, :1, :, attack] - batch.frames[:, :1, :, attack]).abs(), batch.mask)
+    rough = texture(again, options.smooth_frames) - texture(batch.frames, options.smooth_frames)
+    kept = (
+        smooth
+        + options.attack_frames / recipe.grid.frames * start
+        + options.texture_weight * _masked_mean(rough.abs(), batch.mask)
+        + recipe.reconstruction.deviation_weight * _deviation_loss(drift, batch)
     )
-    kl = _kl(mean, log_variance)
-    kept = smooth + recipe.reconstruction.deviation_weight * _deviation_loss(again, batch)
-    loss = (
-        score
-        + options.class_weight * wish
-        + options.reconstruction_weight * (kept + recipe.reconstruction.kl_weight * kl)
-    )
+    loss = score + options.class_weight * wish + options.reconstruction_weight * kept
     _descend(state.optimisers["adversarial"], loss)
     return {
         "level": smooth.item(),
-        "kl": kl.item(),
+        "texture": rough.abs().mean().item(),
         "critic": critic_loss.item(),
         "score": score.item(),
         "real_classes": classes.item(),
@@ -343,19 +345,34 @@ def class_loss(
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the sounding rows of (B, 1, rows, frames)."""
-    return (values * mask).sum() / (mask.sum() * values.shape[3])
+    """Mean over the sounding rows of (B, C, rows, frames)."""
+    return (values * mask).sum() / (mask.sum() * values.shape[1] * values.shape[3])
 
 
-def _deviation_loss(frames: Tensor, batch: Batch) -> Tensor:
-    """L1 of the deviation, weighted from 0 at -70 dB to 1 at 0 dB: the frequency of a silent row means nothing."""
+def _deviation_loss(difference: Tensor, batch: Batch) -> Tensor:
+    """Mean error of the deviation, weighted from 0 at -70 dB to 1 at 0 dB: a silent row's frequency means nothing.
+
+    ``difference`` (B, 2, rows, frames) between generated and real frames.
+    """
     weight = F.relu(batch.frames[:, :1] - 0.3) / 0.7
-    return (weight * (frames[:, 1:] - batch.frames[:, 1:]).abs()).sum() / (weight.sum() + 1)
+    return (weight * difference[:, 1:].abs()).sum() / (weight.sum() + 1)
 
 
-def _smoothed(frames: Tensor, width: int) -> Tensor:
-    """Levels after a moving mean of ``width`` frames, shorter at both ends."""
-    return F.avg_pool2d(frames[:, :1], (1, width), 1, (0, width // 2), count_include_pad=False)
+def _moving_mean(values: Tensor, width: int) -> Tensor:
+    """Moving mean of (B, C, rows, frames) over ``width`` frames, shorter at both ends."""
+    return F.avg_pool2d(values, (1, width), 1, (0, width // 2), count_include_pad=False)
+
+
+def texture(frames: Tensor, width: int) -> Tensor:
+    """How rough levels and deviations are around each moment: (B, 2, rows, frames) to (B, 4, rows, frames).
+
+    The moving mean of the distance from the moving mean (how far they wander) and of the step from frame to
+    frame (how fast), both over ``width`` frames. A regression on these two fixes the size and the correlation of
+    the noise in every row, which the critic alone let grow until steady tones were rough.
+    """
+    spread = _moving_mean((frames - _moving_mean(frames, width)).abs(), width)
+    steps = _moving_mean(F.pad(frames.diff(dim=3).abs(), (1, 0)), width)
+    return torch.cat([spread, steps], dim=1)
 
 
 def _kl(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -427,10 +444,13 @@ def run_facts(recipe: Recipe, recipe_sha256: str, notes: TrainingSet) -> dict[st
     }
 
 
-def save_checkpoint(folder: Path, state: State, recipe_sha256: str) -> None:
-    """Everything an exact resume needs, in one file that replaces the last one only when it is whole."""
+def save_checkpoint(folder: Path, state: State, identity: Mapping[str, str]) -> None:
+    """Everything an exact resume needs, in one file that replaces the last one only when it is whole.
+
+    ``identity``: the SHA-256 of the recipe and of the labelled notes, which must be the same on resume.
+    """
     content = {
-        "recipe_sha256": recipe_sha256,
+        "identity": dict(identity),
         "step": state.step,
         "random": torch.get_rng_state(),
         **{name: module.state_dict() for name, module in state.modules().items()},
@@ -454,19 +474,19 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _resume(folder: Path, recipe_sha256: str, notes: TrainingSet) -> State | None:
+def _resume(folder: Path, identity: Mapping[str, str], recipe: Recipe, notes: TrainingSet) -> State | None:
     """The run's state at its checkpoint, or None where it has not begun."""
     if not (folder / CHECKPOINT).exists():
         return None
     content = load_checkpoint(folder)
-    if content["recipe_sha256"] != recipe_sha256:
-        raise DarkrackError(
-            str(folder),
-            "a run of this recipe",
-            "one of another",
-            "give a new --run, or the recipe.toml in the run",
-        )
-    recipe, _ = read_recipe(folder / "recipe.toml")
+    for what, sha256 in identity.items():
+        if content["identity"][what] != sha256:
+            raise DarkrackError(
+                str(folder),
+                f"a run with {what}",
+                "a run with others",
+                "give a new --run, or put the old one back",
+            )
     state = start_state(recipe, notes)
     for name, module in state.modules().items():
         module.load_state_dict(content[name])
@@ -484,6 +504,7 @@ def _append_log(path: Path, rows: list[dict[str, float]]) -> None:
         "level",
         "deviation",
         "kl",
+        "texture",
         "critic",
         "score",
         "real_classes",
