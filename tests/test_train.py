@@ -208,6 +208,12 @@ def test_pushed_attributes_stay_labels_and_every_other_note_has_one_knob_turned(
     assert (loud[1::2] > 0.39).all()
 
 
+def test_presets_are_called_what_a_player_calls_them() -> None:
+    assert training.preset_name("fluidr3_024_nylon_string_guitar") == "Nylon string guitar"
+    assert training.preset_name("synthetic_007") == "Synthetic 007"
+    assert training.preset_name("my_pan") == "My pan"
+
+
 def test_spread_out_covers_corners() -> None:
     corners = np.array([[0, 0], [0, 10], [10, 0], [10, 10], [5, 5], [5, 5.5]], np.float32)
     assert set(spread_out(corners, 5)) == {0, 1, 2, 3, 4}

@@ -14,6 +14,7 @@ import csv
 import dataclasses
 import json
 import math
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -417,31 +418,38 @@ def _stop_requested() -> Iterator[Callable[[], bool]]:
 
 def run_facts(recipe: Recipe, recipe_sha256: str, notes: TrainingSet) -> dict[str, Any]:
     """What export needs to know of the data once they are gone: attributes, presets, sources, counts."""
-    near_middle = [
-        int(row)
-        for row in notes.parts["train"]
-        if abs(notes.pitch[row] - 60) <= 1 and notes.velocity[row] >= 0.7 and notes.notes[row].instrument_str
-    ]
-    candidates = near_middle or [int(row) for row in notes.parts["train"]]
+    # One note of each instrument: the one nearest to middle C, and the loudest of these.
+    best: dict[str, int] = {}
+    for row in sorted(notes.parts["train"], key=lambda n: (abs(notes.pitch[n] - 60), -notes.velocity[n])):
+        best.setdefault(notes.notes[row].instrument_str, int(row))
+    candidates = list(best.values())
     spread = notes.logits[candidates]
     scaled = (spread - spread.mean(0)) / np.maximum(spread.std(0), 1e-6)
     presets = [candidates[i] for i in spread_out(scaled.astype(np.float32), recipe.presets)]
+    called = [preset_name(notes.notes[row].instrument_str) for row in presets]
+    if len({name.casefold() for name in called}) < len(
+        called
+    ):  # two fonts with a "Piano": full names tell them apart
+        called = [notes.notes[row].instrument_str for row in presets]
     return {
         "recipe_sha256": recipe_sha256,
         "attributes": list(notes.attributes.names),
         "quantiles": notes.attributes.quantiles.tolist(),
         "copula": notes.attributes.copula.tolist(),
         "presets": [
-            {
-                "name": notes.notes[row].instrument_str,
-                "row": row,
-                "attributes": notes.soft_labels[row].tolist(),
-            }
-            for row in presets
+            {"name": name, "row": row, "attributes": notes.soft_labels[row].tolist()}
+            for name, row in zip(called, presets, strict=True)
         ],
         "sources": [dataclasses.asdict(source) for source in recipe.data],
         "notes": {part: len(rows) for part, rows in notes.parts.items()},
     }
+
+
+def preset_name(instrument_str: str) -> str:
+    """What a player calls it: "fluidr3_024_nylon_string_guitar" becomes "Nylon string guitar"."""
+    words = re.sub(r"^[A-Za-z0-9]+_(?=\d{3}_)", "", instrument_str)
+    words = re.sub(r"^\d{3}_(?=[A-Za-z])", "", words).replace("_", " ").strip()
+    return (words[:1].upper() + words[1:]) or instrument_str
 
 
 def save_checkpoint(folder: Path, state: State, identity: Mapping[str, str]) -> None:
