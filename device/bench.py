@@ -13,6 +13,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from device.bundle import Bundle
 from device.files import write_json
 from device.generator import Generator
 from device.partials import NoteFrames, Partials
+
+if TYPE_CHECKING:
+    from device.voices import VoiceBank
 
 SAMPLE_RATE_HZ = 48_000
 BLOCK_SAMPLES = 256  # as an instrument asks for them: 5.3 ms
@@ -145,6 +149,21 @@ def measure_inference(bundle: Bundle, variant: str, threads: int, notes: int) ->
 
 def measure_voices(grid: Partials, key_midi: int, rows: int, repetitions: int) -> VoiceSpeed:
     """Time VOICES held notes on ``key_midi`` whose ``rows`` all sound: the most work that key can make."""
+    bank = full_bank(grid, key_midi, rows)
+    block = np.zeros((BLOCK_SAMPLES, 2), np.float32)
+    blocks = 2 * SAMPLE_RATE_HZ // BLOCK_SAMPLES
+    bank.render(block)
+    speeds = []
+    for _ in range(repetitions):
+        before = time.perf_counter()
+        for _ in range(blocks):
+            bank.render(block)
+        speeds.append(blocks * BLOCK_SAMPLES / SAMPLE_RATE_HZ / (time.perf_counter() - before))
+    return VoiceSpeed(VOICES, rows, key_midi, statistics.median(speeds))
+
+
+def full_bank(grid: Partials, key_midi: int, rows: int) -> VoiceBank:
+    """VOICES held notes on ``key_midi``, ``rows`` partials of -40 dB each."""
     from device.voices import VoiceBank
 
     bank = VoiceBank(VOICES, rows, grid.frames, SAMPLE_RATE_HZ, grid.frame_rate_hz, grid.limit_hz)
@@ -157,16 +176,7 @@ def measure_voices(grid: Partials, key_midi: int, rows: int, repetitions: int) -
     )
     for voice in range(VOICES):
         bank.start(voice, note, frequency_hz(key_midi), gain=1 / VOICES)
-    block = np.zeros((BLOCK_SAMPLES, 2), np.float32)
-    blocks = 2 * SAMPLE_RATE_HZ // BLOCK_SAMPLES
-    bank.render(block)
-    speeds = []
-    for _ in range(repetitions):
-        before = time.perf_counter()
-        for _ in range(blocks):
-            bank.render(block)
-        speeds.append(blocks * BLOCK_SAMPLES / SAMPLE_RATE_HZ / (time.perf_counter() - before))
-    return VoiceSpeed(VOICES, rows, key_midi, statistics.median(speeds))
+    return bank
 
 
 def highest_full_key(grid: Partials) -> int:

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +43,21 @@ def test_it_measures_every_variant_and_prints_what_it_writes(
     assert (lowest["key_midi"], lowest["rows"]) == (36, 244)  # 16 kHz / 65.4 Hz
     for speed in (full, lowest):
         assert f"{speed['times_real_time']:.1f} times real time" in printed
+
+
+@pytest.mark.parametrize(("key_midi", "rows"), [(54, 80), (36, 244)])
+def test_every_partial_that_is_timed_sounds(key_midi: int, rows: int) -> None:
+    """Or the voices would be timed for what they leave out: each stands over the gaps on either side of it."""
+    bank = bench.full_bank(Partials(), key_midi, rows)
+    block = np.zeros((bench.SAMPLE_RATE_HZ, 2), np.float32)  # a second: bins of 1 Hz
+    bank.render(block)
+    spectrum = np.abs(np.fft.rfft(block[:, 0] * np.hanning(len(block))))
+    f0_hz = bench.frequency_hz(key_midi)
+    for k in range(1, rows + 1):
+        at, beside = round(k * f0_hz), round((k + 0.5) * f0_hz)
+        peak = spectrum[at - 2 : at + 3].max()
+        # The last ones lie in the soft edge under the limit, hence 10 times and not 1000.
+        assert peak > 10 * spectrum[beside - 2 : beside + 3].max(), f"partial {k}"
 
 
 @given(st.integers(1, 300), st.floats(500, 20_000))
