@@ -399,7 +399,6 @@ def _segment(s, v):  # type: ignore[no-untyped-def]
 def _play(s, v, out):  # type: ignore[no-untyped-def]
     """Add the next len(out) samples of a voice to ``out``; a voice that is over becomes inactive."""
     voice = s.voice[v]
-    mono = s.mono[v]
     onset_samples = ONSET_S * s.sample_rate_hz
     corner = 1 - math.exp(-1 / (CORNER_S * s.sample_rate_hz))
     done = 0
@@ -413,19 +412,17 @@ def _play(s, v, out):  # type: ignore[no-untyped-def]
             _segment(s, v)
         cursor = voice.age_samples - (voice.made_samples - SEGMENT)
         count = min(SEGMENT - cursor, out.shape[0] - done)
+        played, heard = s.mono[v, cursor : cursor + count], out[done : done + count]
+        left, right = np.float32(voice.left), np.float32(voice.right)
         if voice.released or voice.age_samples < onset_samples:
             for i in range(count):
-                gain = _smooth((voice.age_samples + i) / onset_samples) * voice.release_gain
-                out[done + i, 0] += mono[cursor + i] * gain * voice.left
-                out[done + i, 1] += mono[cursor + i] * gain * voice.right
+                played[i] *= _smooth((voice.age_samples + i) / onset_samples) * voice.release_gain
                 if voice.released:
                     voice.release_leader *= voice.release_step
                     voice.release_gain += (voice.release_leader - voice.release_gain) * corner
-        else:
-            left, right = np.float32(voice.left), np.float32(voice.right)
-            for i in range(count):
-                out[done + i, 0] += mono[cursor + i] * left
-                out[done + i, 1] += mono[cursor + i] * right
+        for i in range(count):
+            heard[i, 0] += played[i] * left
+            heard[i, 1] += played[i] * right
         voice.age_samples += count
         done += count
 
