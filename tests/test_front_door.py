@@ -81,7 +81,7 @@ def test_a_bug_keeps_its_traceback(extra_command: Path) -> None:
     "place", ["def add_arguments(parser): pass\ndef run(args): ", ""], ids=["in run", "at import"]
 )
 @pytest.mark.parametrize(
-    ("room", "extra"), [("train", "[train]"), ("compress", "[compress]"), ("device", "darkrack")]
+    ("room", "extra"), [("train", "[train]"), ("compress", "[compress]"), ("device", "pip install")]
 )
 def test_a_package_that_an_extra_brings_is_named_with_the_way_to_get_it(
     *,
