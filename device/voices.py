@@ -27,7 +27,9 @@ from device.partials import NoteFrames
 
 Array = npt.NDArray[np.float32]
 
-SEGMENT = 64  # samples: 1.3 ms at 48 kHz, six of them between two frames at 125 Hz
+# Samples: 1.3 ms at 48 kHz, six of them between two frames at 125 Hz. Against interpolation at every sample the
+# error is 64 to 67 dB down on five FluidR3 notes; half the length costs 1.6 times as much for 6 dB.
+SEGMENT = 64
 FADE_S = 0.004  # of a voice that is stolen or killed
 ONSET_S = 0.002  # half-way at 1 ms; takes the step out of a note that begins loud
 GLIDE_S = 0.005  # each of two time constants of pitch and gain on their way to where they were sent
