@@ -26,7 +26,21 @@ EXTRAS = {"train": "train", "compress": "compress"}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for our errors, 2 for usage, 130 for Ctrl-C."""
-    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        try:
+            return _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()  # here, where it can fail quietly; --help leaves _run by SystemExit
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has gone; give the interpreter nothing left to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(words: list[str]) -> int:
+    """Run one command; our errors are printed, what else is raised goes on to main."""
     parser = argparse.ArgumentParser(
         prog="darkrack",
         description="Notes in, neural instrument out.",
@@ -56,15 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
             module.run(options)
         except ModuleNotFoundError as error:
             raise _missing(error, module_name) from error
-        sys.stdout.flush()
     except DarkrackError as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader (head, less) has gone; give the interpreter nothing left to flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -77,11 +85,9 @@ def _missing(error: ModuleNotFoundError, module_name: str) -> Exception:
     if package in {"", "device", "train", "compress"}:
         return error
     extra = f"[{EXTRAS[room]}]" if room in EXTRAS else ""
+    hint = f"pip install '.{extra}'" if extra else "pip install ."
     return DarkrackError(
-        f"darkrack {room}",
-        f"the Python package {package}",
-        "none installed",
-        f"pip install 'darkrack{extra}'",
+        f"darkrack {room}", f"the Python package {package}", "none installed", f"{hint} in the clone"
     )
 
 

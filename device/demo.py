@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from device import adc, bundle, recording, render, simulation
 from device.errors import DarkrackError
-from device.files import atomic_path, write_json
+from device.files import atomic_path, write_audio, write_json
 from device.patch import Patch
 
 FloatArray = npt.NDArray[np.float32]
@@ -32,6 +32,7 @@ DoubleArray = npt.NDArray[np.float64]
 Curve = tuple[tuple[float, float], ...]  # (beat, position 0..1), straight between
 
 POTS = 4
+SAME = 0.6  # correlation over which two attributes are one to the ear (Guitar and Plucked string: .98)
 POT_PERIOD_MS = 10  # 100 scans of all pots a second; the gate is looked at every millisecond
 # The module's input stage halves the 1 V/oct, so that five octaves fit under the ADC's reference; 0 V is C2.
 # A semitone is 0.5 V / 12 = 41.7 mV, 13 codes of the chip's 3.3 V / 1024: enough to tell semitones apart.
@@ -138,14 +139,13 @@ def run(args: argparse.Namespace) -> None:
         expected = f"1 to {PHRASE.seconds:g}, the length of the phrase"
         raise DarkrackError("--seconds", expected, f"{args.seconds:g}", "leave it out to hear everything")
     rack = bundle.read(args.bundle)
-    names = choose_attributes(rack.manifest.attributes)
+    names = choose_attributes(rack.manifest.attributes, rack.manifest.copula)
     take = play(rack, names, PHRASE, args.seconds)
     measured = measure(rack, take)
 
     wav, png = args.out / "demo.wav", args.out / "demo.png"
-    render.write_wav(
-        wav, take.audio * 10 ** np.float32(-measured["turned_down_db"] / 20), take.sample_rate_hz
-    )
+    turned_down = take.audio * 10 ** np.float32(-measured["turned_down_db"] / 20)
+    write_audio(wav, turned_down, take.sample_rate_hz, "PCM_24")
     draw(png, take, names, title=f"{rack.manifest.name}: four pots, a gate, one neural voice")
     print(f"pots: {', '.join(names)}")
     print(table(measured))
@@ -154,17 +154,23 @@ def run(args: argparse.Namespace) -> None:
         write_json(args.json, {**measured, "attributes": names})
 
 
-def choose_attributes(attributes: Sequence[bundle.Attribute]) -> list[str]:
-    """Four for the pots: those that were measured to obey best; the bundle's order decides what is equal.
+def choose_attributes(attributes: Sequence[bundle.Attribute], copula: npt.ArrayLike) -> list[str]:
+    """Four for the pots: those that were measured to obey best, of which no two say the same.
 
+    Two say the same where their normal scores correlate by more than SAME; what is equal goes by the bundle's order.
     Raises DarkrackError where a bundle has fewer.
     """
     if len(attributes) < POTS:
         raise DarkrackError("demo", f"a bundle with {POTS} attributes", str(len(attributes)))
-    obedient = sorted(
-        attributes, key=lambda a: -1.0 if a.correlation is None else a.correlation, reverse=True
-    )
-    return [attribute.name for attribute in obedient[:POTS]]
+    alike = np.abs(np.asarray(copula)) > SAME
+    measured = [-1.0 if one.correlation is None else one.correlation for one in attributes]
+    obedient = sorted(range(len(attributes)), key=lambda n: measured[n], reverse=True)
+    chosen: list[int] = []
+    for n in obedient:
+        if len(chosen) < POTS and not alike[n, chosen].any():
+            chosen.append(n)
+    chosen += [n for n in obedient if n not in chosen][: POTS - len(chosen)]  # a bundle of look-alikes
+    return [attributes[n].name for n in chosen]
 
 
 def play(rack: bundle.Bundle, names: Sequence[str], phrase: Phrase, seconds: float) -> Take:

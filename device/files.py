@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, their hashes, and TOML and JSON with our errors."""
+"""Files that are written whole or not at all (audio, JSON), their hashes, and TOML with our errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from device.errors import DarkrackError
 
@@ -49,6 +52,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_audio(path: Path, samples: npt.NDArray[np.floating], sample_rate_hz: int, subtype: str) -> None:
+    """Write (n,) or (n, channels) samples within full scale, atomically: FLAC where the suffix says so, otherwise WAV.
+
+    ``subtype`` as libsndfile names it: PCM_16, PCM_24. Raises DarkrackError where the file cannot be written.
+    """
+    import soundfile
+
+    with atomic_path(path) as temporary:
+        try:
+            kind = "FLAC" if path.suffix.lower() == ".flac" else "WAV"
+            soundfile.write(temporary, samples, sample_rate_hz, subtype=subtype, format=kind)
+        except soundfile.LibsndfileError as error:  # a RuntimeError, also where the disk is full
+            raise OSError(str(error)) from error
 
 
 def sha256_of(path: Path) -> str:

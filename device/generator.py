@@ -101,6 +101,7 @@ class Generator:
         self._where = f"{bundle.path}: variant {self.variant}"
         self._shapes = manifest.inputs
         self._lowest, self._highest = manifest.pitch_range_midi
+        self._limit_hz = manifest.representation.limit_hz
         model = bundle.model(self.variant)
         self._network = Network(
             model, self._where, manifest.inputs, manifest.output, threads=threads, reference=reference
@@ -114,8 +115,8 @@ class Generator:
         ``z`` (Z,) latent, standard normal; ``attributes`` (A,) soft labels 0..1, as `Knobs.vector` gives
         them; ``pitch_midi`` 0..127 with fractions: beyond the trained range the network hears the nearest
         trained pitch (the timbre stays, the voice still plays the pitch asked for); ``velocity`` 0..1. The
-        same ``noise_seed`` gives the same note. Raises DarkrackError for a wrong shape or range, and for
-        output that is not finite.
+        same ``noise_seed`` gives the same note. Rows above the grid's ``limit_hz`` at that pitch are silent.
+        Raises DarkrackError for a wrong shape or range, and for output that is not finite.
         """
         _in_range(f"{self._where}: pitch", pitch_midi, LOWEST_MIDI, HIGHEST_MIDI)
         _in_range(f"{self._where}: velocity", velocity, 0.0, 1.0)
@@ -129,6 +130,9 @@ class Generator:
             "noise": rng.standard_normal(self._shapes["noise"], dtype=np.float32),
         }
         frames: FloatArray = self._network(tensors)[0]
+        # Training never looked at rows above the limit, so what the network says there means nothing.
+        heard_hz = 440.0 * 2.0 ** ((heard_midi - 69.0) / 12.0)
+        frames[0, max(int(self._limit_hz / heard_hz), 1) :] = 0.0
         return frames
 
     def _row(self, name: str, values: npt.ArrayLike) -> FloatArray:

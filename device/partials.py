@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 SILENCE_DB = -200.0  # what a silent cell holds; 10^(-200/20) is far under the smallest sample of any DAC
 SILENT_LEVEL = 0.01  # network levels up to here are silence (1 % of the range above the floor)
 LOUDEST_DB = 6.0  # one lone partial at RMS 1 has 20 log10(sqrt 2) = 3 dB; the rest is room for error
+MOST_RAISED_DB = 6.0  # a generated note that is further under RMS 1 than this is meant to be faint
 
 LOOP_START = (0.4, 0.7)  # of the note: past the attack; the later, the longer a swell takes
 LOOP_MARGIN_FRAMES = 3  # the last analysis windows of the training notes reach over the end of the note
@@ -96,6 +97,10 @@ def decode(output: npt.NDArray[np.floating], partials: Partials) -> NoteFrames:
 
     level_db = np.minimum(partials.floor_db * (1.0 - network_level.astype(np.float64)), LOUDEST_DB)
     level_db[network_level <= SILENT_LEVEL] = SILENCE_DB
+    # Training notes have RMS 1 in their loudest frame (half the sum of squares is 1). A generated one is brought there,
+    # so that a knob changes the sound and leaves the level to whoever plays; what is nearly silent stays nearly so.
+    loudest_db = 10 * np.log10(max(float((10 ** (level_db / 10)).sum(axis=0).max()) / 2, 1e-20))
+    level_db[level_db > SILENCE_DB] -= max(loudest_db, -MOST_RAISED_DB)
     k = np.arange(1.0, partials.rows + 1)[:, None]
     ratio = k + np.clip(deviation.astype(np.float64), -1.0, 1.0) / 2
 

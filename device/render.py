@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from device import bundle
 from device.errors import DarkrackError
-from device.files import atomic_path, write_json
+from device.files import write_audio, write_json
 from device.midi import Receiver
 from device.patch import Patch, nearest, parse_setting, read_patch
 from device.recording import clicks
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     peak_dbfs = 20.0 * float(np.log10(max(float(np.abs(mix).max()), 1e-9)))
     turned_down_db = max(0.0, peak_dbfs - PEAK_LIMIT_DBFS)
     mix *= np.float32(10.0 ** (-turned_down_db / 20.0))
-    write_wav(args.out, mix, SAMPLE_RATE_HZ, args.bits)
+    write_audio(args.out, mix, SAMPLE_RATE_HZ, WAV_SUBTYPES[args.bits])
     counts = performance.counts
     measured: dict[str, Any] = {
         "duration_s": round(len(mix) / SAMPLE_RATE_HZ, 3),
@@ -136,14 +136,6 @@ def play(score: Score, performance: Performance, receiver: Receiver) -> FloatArr
         sounding = performance.sounding
         pieces.append(performance.render(round(PIECE_S * SAMPLE_RATE_HZ)))
     return np.concatenate(pieces)
-
-
-def write_wav(path: Path, samples: FloatArray, sample_rate_hz: int, bits: int = 24) -> None:
-    """Write (n, 2) samples within full scale as PCM, whole or not at all."""
-    import soundfile
-
-    with atomic_path(path) as temporary:
-        soundfile.write(temporary, samples, sample_rate_hz, subtype=WAV_SUBTYPES[bits], format="WAV")
 
 
 def count_clicks(samples: FloatArray, sample_rate_hz: int, highest_partial_hz: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bundles import write_tiny
@@ -44,8 +45,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """CI must run everything: DARKRACK_REQUIRE_ALL=1 turns a test that was not run into a failure."""
-    if _not_run and os.environ.get("DARKRACK_REQUIRE_ALL") == "1":
+    if hasattr(session.config, "workeroutput"):  # pytest-xdist: workers collect, the controller reports
+        session.config.workeroutput["not_run"] = _not_run
+    elif _not_run and os.environ.get("DARKRACK_REQUIRE_ALL") == "1":
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a worker of pytest-xdist did not run; every worker collects the same."""
+    _not_run[:] = sorted({*_not_run, *getattr(node, "workeroutput", {}).get("not_run", [])})
 
 
 @pytest.fixture

@@ -11,12 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
 from device.errors import DarkrackError
-from device.files import atomic_path, read_bytes, read_toml, sha256_of, write_json
+from device.files import atomic_path, read_bytes, read_toml, sha256_of, write_audio, write_json
 
 
 def _names(folder: Path) -> list[str]:
@@ -83,6 +85,35 @@ def test_a_write_that_the_system_cuts_short_leaves_the_old_file(tmp_path: Path) 
     assert done.stdout.startswith(f"error: {path}: expected a file that can be written, got File too large")
     assert path.read_bytes() == b"old"
     assert _names(tmp_path) == ["big.json"]
+
+
+def test_audio_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    write_audio(path, np.zeros((10, 2), np.float32), 48_000, "PCM_16")
+    assert soundfile.info(path).subtype == "PCM_16"
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        write_audio(path, [[0.0], [0.0, 1.0]], 48_000, "PCM_16")  # type: ignore[arg-type]
+    write_audio(tmp_path / "a.flac", np.zeros(10, np.float32), 48_000, "PCM_24")
+    assert soundfile.info(tmp_path / "a.flac").format == "FLAC"
+    assert soundfile.info(path).frames == 10
+    assert _names(tmp_path) == ["a.flac", "a.wav"]
+
+
+def test_audio_on_a_full_disk_is_our_error(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    script = (
+        "import resource, signal, sys; from pathlib import Path; import numpy as np\n"
+        "from device.errors import DarkrackError; from device.files import write_audio\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try: write_audio(Path(sys.argv[1]), np.zeros(48000, np.float32), 48000, 'PCM_16')\n"
+        "except DarkrackError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.startswith(f"error: {path}: expected a file that can be written, got ")
+    assert _names(tmp_path) == []
 
 
 def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ def extra_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _extra(folder: Path, *words: str, stdout: int) -> subprocess.Popen[str]:
     """`darkrack extra` in a process of its own, with the module that the test wrote; output is buffered."""
     script = (
-        "import sys, darkrack\nsys.path.insert(0, sys.argv[1])\n"
+        # A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+        "import signal, sys, darkrack\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.path.insert(0, sys.argv[1])\n"
         "darkrack.COMMANDS['extra'] = ('extra_room', '')\nsys.exit(darkrack.main(['extra', *sys.argv[2:]]))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

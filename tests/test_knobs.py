@@ -136,8 +136,8 @@ def test_carry_is_the_conditional_mean_of_a_gaussian() -> None:
     knobs = straight(np.array([[1.0, 0.6], [0.6, 1.0]]))
     # base at both medians (score 0); Phi(1) = .841345 is position (.841345 - .005) / .99 = .844793
     vector = knobs.vector(np.array([0.5, 0.5]), {"Trumpet": 0.844793})
-    # Phi(.6 / 1.001, the ridge) = .725548; position (.725548 - .005) / .99 = .727826
-    assert vector[1] == pytest.approx(0.727826, abs=2e-4)
+    # Phi(.6) = .725747; position (.725747 - .005) / .99 = .728027
+    assert vector[1] == pytest.approx(0.728027, abs=1e-5)
     against = straight(np.array([[1.0, -0.6], [-0.6, 1.0]])).vector(
         np.array([0.5, 0.5]), {"Trumpet": 0.844793}
     )
@@ -168,6 +168,20 @@ def test_two_knobs_move_the_rest_jointly() -> None:
     both = straight(copula).vector(base, {"Trumpet": 0.8, "Brass instrument": 0.8})
     assert one[1] == pytest.approx(0.8, abs=0.01)
     assert both[2] == pytest.approx(one[2], abs=0.01)
+
+
+@settings(max_examples=50)
+@given(first=st.floats(0, 1), second=st.floats(0, 1))
+def test_knobs_turned_against_each_other_stay_among_notes(first: float, second: float) -> None:
+    """Two attributes that are almost one, one up and one down: what follows goes no further than they did."""
+    copula = np.array([[1.0, 0.98, 0.6], [0.98, 1.0, 0.4], [0.6, 0.4, 1.0]])
+    vector = straight(copula).vector(np.full(3, 0.5), {"Trumpet": first, "Brass instrument": second})
+    reach = max(abs(first - 0.5), abs(second - 0.5))
+    assert abs(vector[2] - 0.5) <= reach + 1e-6
+    # Without shrinkage 0.4 up against 0.4 down already gave the end of the table.
+    opposed = straight(copula).vector(np.full(3, 0.5), {"Trumpet": 0.7, "Brass instrument": 0.3})
+    assert vector[2] <= 1
+    assert opposed[2] < 0.9
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.errors import DarkrackError
-from device.partials import LOUDEST_DB, SILENCE_DB, NoteFrames, Partials, decode
+from device.partials import LOUDEST_DB, MOST_RAISED_DB, SILENCE_DB, NoteFrames, Partials, decode
 
 GRID = Partials()
 SECONDS = np.arange(GRID.frames) / GRID.frame_rate_hz
@@ -20,6 +20,12 @@ def output(level_db: np.ndarray, deviation: np.ndarray | float = 0.0) -> np.ndar
     shape = (GRID.rows, GRID.frames)
     level = 1 - np.broadcast_to(level_db, shape) / GRID.floor_db
     return np.stack([level, np.broadcast_to(deviation, shape)]).astype(np.float32)
+
+
+def gain_db(level_db: np.ndarray) -> float:
+    """What brings the loudest frame of these levels to RMS 1, or MOST_RAISED_DB if that is less."""
+    power = (10 ** (np.broadcast_to(level_db, (GRID.rows, GRID.frames)) / 10)).sum(axis=0) / 2
+    return min(-10 * float(np.log10(power.max())), MOST_RAISED_DB)
 
 
 def played_db(note: NoteFrames, seconds: float, grid: Partials = GRID) -> np.ndarray:
@@ -41,7 +47,9 @@ def test_levels_and_ratios_of_a_plain_note() -> None:
     note = decode(output(SAW_DB), GRID)
     assert note.level_db.dtype == note.ratio.dtype == note.decay_db_per_s.dtype == np.float32
     assert note.level_db.shape == note.ratio.shape == (GRID.rows, GRID.frames)
-    np.testing.assert_allclose(note.level_db, np.broadcast_to(SAW_DB, note.level_db.shape), atol=1e-4)
+    wanted_db = np.broadcast_to(SAW_DB + gain_db(SAW_DB), note.level_db.shape)
+    np.testing.assert_allclose(note.level_db, wanted_db, atol=1e-4)
+    assert (10 ** (note.level_db / 10)).sum(axis=0) / 2 == pytest.approx(1.0, abs=1e-4)
     np.testing.assert_allclose(note.ratio, np.broadcast_to(K, note.ratio.shape), rtol=1e-6)
     assert not note.decay_db_per_s.any()
     assert 0 < note.loop_start < note.loop_end < GRID.frames
@@ -61,7 +69,10 @@ def test_silence_and_overshoot() -> None:
     note = decode(network, GRID)
     assert (note.level_db[3] == SILENCE_DB).all()
     assert (note.level_db[4] == SILENCE_DB).all()
-    assert (note.level_db[5] == LOUDEST_DB).all()
+    # Overshoot is cut to LOUDEST_DB, and then all of it brought to RMS 1.
+    level = np.array(SAW_DB).reshape(GRID.rows, -1)[:, :1].copy()
+    level[3], level[4], level[5] = SILENCE_DB, SILENCE_DB, LOUDEST_DB
+    assert note.level_db[5] == pytest.approx(LOUDEST_DB + gain_db(level), abs=1e-4)
     assert abs(note.ratio[6] - 7).max() < 0.6
 
 
@@ -164,7 +175,7 @@ def test_a_sustained_note_stays(slope: float, tremolo_db: float) -> None:
     assert not note.decay_db_per_s.any()
     held = [played_db(note, seconds)[0] for seconds in np.arange(1.1, 10, 1 / GRID.frame_rate_hz)]
     assert np.ptp(held) < 2 * tremolo_db + 1
-    natural = level[0, note.loop_start : note.loop_end + 1].mean()
+    natural = level[0, note.loop_start : note.loop_end + 1].mean() + gain_db(level)
     assert np.mean(held) == pytest.approx(natural, abs=0.5)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import darkrack
 from device.bundle import Bundle
 from device.recording import centroid_hz, clicks, level, pitch_cents
-from device.render import count_clicks, write_wav
+from device.render import count_clicks
 
 TICKS = 480  # per quarter note; at the default 120 a minute that is half a second
 RATE_HZ = 48_000
@@ -296,13 +296,3 @@ def test_clicks_are_found_across_minutes(tmp_path: Path) -> None:
     found = clicks(audio, RATE_HZ, LIMIT_HZ)
     assert {round(time_s * 100) for time_s in found} == {3000, 6000, 12000, 12005}
     assert count_clicks(audio, RATE_HZ, LIMIT_HZ) == len(found)
-
-
-def test_a_wav_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    write_wav(path, np.zeros((10, 2), np.float32), RATE_HZ, 16)
-    assert soundfile.info(path).subtype == "PCM_16"
-    with pytest.raises(ValueError, match="inhomogeneous"):
-        write_wav(path, [[0.0], [0.0, 1.0]], RATE_HZ)  # type: ignore[arg-type]
-    assert soundfile.info(path).frames == 10
-    assert list(tmp_path.iterdir()) == [path]

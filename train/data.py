@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DarkrackError
-from device.files import atomic_path, read_bytes, sha256_of, write_json
+from device.files import read_bytes, sha256_of, write_audio, write_json
 from train import folder as own
 from train import pitch, soundfont
 from train.notes import CHECKS, SAMPLE_RATE_HZ, Note, Take, note_name, write_notes
@@ -278,8 +278,6 @@ def _ignore_interrupt() -> None:
 
 def finish(out: Path, part: Part) -> None:
     """Make one part: notes trimmed and measured, all in one FLAC; then the list that says it is finished."""
-    import soundfile
-
     name = part.instrument_str
     notes: list[Note] = []
     audio: list[npt.NDArray[np.float64]] = []
@@ -313,8 +311,7 @@ def finish(out: Path, part: Part) -> None:
     whole = np.concatenate(audio)
     # Over full scale the instrument is turned down as a whole, so that its velocities keep their distance.
     whole /= max(1.0, float(np.max(np.abs(whole))))
-    with atomic_path(out / "audio" / f"{name}.flac") as temporary:
-        soundfile.write(temporary, whole, SAMPLE_RATE_HZ, subtype=SUBTYPE)
+    write_audio(out / "audio" / f"{name}.flac", whole, SAMPLE_RATE_HZ, SUBTYPE)
     write_json(
         out / "parts" / f"{name}.json",
         {"key": part.key, "notes": [dataclasses.asdict(note) for note in notes]},

@@ -498,10 +498,8 @@ def update_card(bundle: Bundle, figures: dict[str, Any], text: str) -> None:
     for attribute, value in zip(manifest["attributes"], measured["generated"], strict=True):
         attribute["correlation"] = round(max(-1.0, min(1.0, value)), 3)
     manifest["quality"]["evaluation"] = {
-        **{
-            key: figures[key]
-            for key in ("teacher", "date", "notes", "frechet_distance", "pitch_cents", "level_dbfs")
-        },
+        **{key: figures[key] for key in ("teacher", "date", "machine", "pitch_cents", "level_dbfs")},
+        "frechet_distance": {one["part"]: one["frechet_distance"] for one in figures["held_out"]},
         "confirmed_knobs": [row["name"] for row in figures["knobs"]["table"] if row["confirmed"]],
     }
     head = bundle.card.split("## Measured")[0]
