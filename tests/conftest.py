@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from bundles import write_tiny
 
@@ -16,6 +17,12 @@ WHERE_TO_GET = (
     "README, section 'Tests', says where the files come from"
 )
 _not_run: list[str] = []
+
+# A shared machine may hold up any example for seconds; how long one takes is never what is tested.
+hypothesis.settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("shared machine")
 
 
 def _data_folder() -> Path | None:
