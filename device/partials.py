@@ -99,15 +99,17 @@ def decode(output: npt.NDArray[np.floating], partials: Partials) -> NoteFrames:
     level_db[network_level <= SILENT_LEVEL] = SILENCE_DB
     # Training notes have RMS 1 in their loudest frame (half the sum of squares is 1). A generated one is brought there,
     # so that a knob changes the sound and leaves the level to whoever plays; what is nearly silent stays nearly so.
-    loudest_db = 10 * np.log10(max(float((10 ** (level_db / 10)).sum(axis=0).max()) / 2, 1e-20))
-    level_db[level_db > SILENCE_DB] -= max(loudest_db, -MOST_RAISED_DB)
+    total_db = 10 * np.log10((10 ** (level_db / 10)).sum(axis=0) / 2)
+    raised_db = min(-float(total_db.max()), MOST_RAISED_DB)
+    level_db[level_db > SILENCE_DB] += raised_db
+    total_db += raised_db
     k = np.arange(1.0, partials.rows + 1)[:, None]
     ratio = k + np.clip(deviation.astype(np.float64), -1.0, 1.0) / 2
 
-    loop_start, loop_end = _loop(level_db)
+    loop_start, loop_end = _loop(total_db)
     heard = slice(loop_start, loop_end + 1) if level_db[:, loop_start:].max() > SILENCE_DB else slice(None)
     ratio *= _centring(level_db[:, heard], ratio[:, heard])
-    trend, decay = _slopes(level_db, loop_start, loop_end, partials.frame_rate_hz)
+    trend, decay = _slopes(level_db, total_db, loop_start, loop_end, partials.frame_rate_hz)
     seconds_in_loop = (np.arange(partials.frames) - loop_start) / partials.frame_rate_hz
     silent = level_db <= SILENCE_DB
     level_db -= trend[:, None] * np.maximum(seconds_in_loop, 0)
@@ -126,11 +128,10 @@ def decode(output: npt.NDArray[np.floating], partials: Partials) -> NoteFrames:
     )
 
 
-def _loop(level_db: Floats) -> tuple[int, int]:
+def _loop(total_db: Floats) -> tuple[int, int]:
     """First and last frame of the loop: as long as it can be once the note has swollen to its level."""
-    frames = level_db.shape[1]
+    frames = len(total_db)
     loop_end = max(frames - 1 - LOOP_MARGIN_FRAMES, 0)
-    total_db = _total_db(level_db)
     swollen = int((total_db > total_db.max() - SWOLLEN_DB).argmax())
     earliest, latest = (round(share * frames) for share in LOOP_START)
     return min(max(swollen, earliest), latest, loop_end), loop_end
@@ -160,7 +161,9 @@ def _centring(level_db: Floats, ratio: Floats) -> Floats:
     return factor
 
 
-def _slopes(level_db: Floats, loop_start: int, loop_end: int, frame_rate_hz: float) -> tuple[Floats, Floats]:
+def _slopes(
+    level_db: Floats, total_db: Floats, loop_start: int, loop_end: int, frame_rate_hz: float
+) -> tuple[Floats, Floats]:
     """Slope of every row inside the loop, and the slope that it keeps for as long as it is held; dB / s.
 
     The second is all zeros for a note that is held, else below zero in every row.
@@ -176,7 +179,6 @@ def _slopes(level_db: Floats, loop_start: int, loop_end: int, frame_rate_hz: flo
     )
     trend = (weight * centred * inside).sum(axis=1) / np.maximum((weight * centred**2).sum(axis=1), 1e-3)
 
-    total_db = _total_db(level_db)
     early, early_end = (round(s * frame_rate_hz) for s in STRUCK_S)
     whole = _slope_db(total_db[early : loop_end + 1]) * frame_rate_hz
     loop = _slope_db(total_db[loop_start : loop_end + 1]) * frame_rate_hz
@@ -195,8 +197,7 @@ def _slopes(level_db: Floats, loop_start: int, loop_end: int, frame_rate_hz: flo
 
 def _slope_db(total_db: Floats) -> float:
     """Slope of the straight line through these frames, dB per frame."""
-    return float(np.polyfit(np.arange(len(total_db)), total_db, 1)[0]) if len(total_db) > 1 else 0.0
-
-
-def _total_db(level_db: Floats) -> Floats:
-    return np.asarray(10 * np.log10((10 ** (level_db / 10)).sum(axis=0)), np.float64)
+    if len(total_db) < 2:
+        return 0.0
+    centred = np.arange(len(total_db)) - (len(total_db) - 1) / 2
+    return float(centred @ total_db / (centred @ centred))
