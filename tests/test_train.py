@@ -19,7 +19,7 @@ from training import RECIPE, write_recipe, write_set
 from device.errors import DarkrackError
 from train import train as training
 from train.dataset import load_training_set, soft_label, spread_out
-from train.networks import Condition
+from train.networks import Condition, Verdict
 from train.recipe import read_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -179,8 +179,11 @@ def test_class_loss_by_hand() -> None:
     student = 1 / (1 + math.exp(-2.0 / 2))
     first = -(0.5 * math.log(student) + 0.5 * math.log(1 - student))
     second = -math.log(0.5)
-    loss = training.class_loss(pitch_logits, attribute_logits, condition, (48, 50), 2.0)
+    verdict = Verdict(torch.zeros(2, 1), pitch_logits, attribute_logits)
+    loss = training.class_loss(verdict, condition, (48, 50), 2.0)
     assert loss.item() == pytest.approx(pitch + (first + second) / 2, rel=1e-6)
+    weighted = training.class_loss(verdict, condition, (48, 50), 2.0, torch.tensor([[1.0], [10.0]]))
+    assert weighted.item() == pytest.approx(pitch + (first + 10 * second) / 2, rel=1e-6)
 
 
 def test_soft_labels_by_hand() -> None:
@@ -198,13 +201,13 @@ def test_pushed_attributes_stay_labels_and_every_other_note_has_one_knob_turned(
     torch.manual_seed(1)
     quantiles = torch.linspace(0.1, 0.4, 33).repeat(5, 1)
     attributes = torch.full((400, 5), 0.2)  # under the 80th percentile: nothing to raise
-    pushed = training.push_attributes(attributes, quantiles, 0.5)
-    turned = (pushed != attributes).sum(dim=1)
+    pushed, turned = training.push_attributes(attributes, quantiles, 0.5)
     assert (turned[1::2] == 0).all()
-    assert (turned[0::2] <= 1).all()
-    assert (turned[0::2] == 1).float().mean() > 0.9
+    assert (turned[0::2].sum(dim=1) == 1).all()
+    assert torch.equal(pushed[turned == 0], attributes[turned == 0])
+    assert (pushed != attributes)[turned == 1].float().mean() > 0.9
     assert ((pushed >= 0.1 - 1e-6) & (pushed <= 0.4 + 1e-6)).all()
-    loud = training.push_attributes(torch.full((400, 5), 0.39), quantiles, 0.5)
+    loud, _ = training.push_attributes(torch.full((400, 5), 0.39), quantiles, 0.5)
     assert (loud[1::2] > 0.39).all()
 
 

@@ -64,6 +64,7 @@ attack_frames = 2
 texture_weight = 1.0
 reconstruction_weight = 10.0
 class_weight = 1.0
+knob_weight = 10.0
 augment = 0.5
 """
 

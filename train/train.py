@@ -32,7 +32,7 @@ from tqdm import tqdm
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes, write_json
 from train.dataset import TrainingSet, load_training_set, spread_out
-from train.networks import Condition, Critic, Encoder, Generator, nn_bias
+from train.networks import Condition, Critic, Encoder, Generator, Verdict, nn_bias
 from train.notes import nominal_hz
 from train.partials import sounding_rows
 from train.recipe import Recipe, read_recipe
@@ -245,7 +245,7 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
         mean, log_variance = state.encoder(batch.frames, batch.condition)
     z = torch.cat([mean + torch.randn_like(mean) * (log_variance / 2).exp(), torch.randn_like(mean)])
     noise = torch.randn(2 * count, 2 * recipe.generator.noise_channels, recipe.grid.frames)
-    pushed = push_attributes(batch.condition.attributes, quantiles, options.augment)
+    pushed, turned = push_attributes(batch.condition.attributes, quantiles, options.augment)
     asked = Condition(
         torch.cat([batch.condition.attributes, pushed]),
         batch.condition.pitch.repeat(2, 1),
@@ -261,7 +261,7 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     real_frames.requires_grad_(penalised)
     real = state.critic(real_frames, batch.condition)
     false = state.critic(some, batch.condition)
-    classes = class_loss(real.pitch, real.attributes, batch.condition, recipe.pitch_range_midi, temperature)
+    classes = class_loss(real, batch.condition, recipe.pitch_range_midi, temperature)
     critic_loss = (
         F.softplus(-real.score).mean() + F.softplus(false.score).mean() + options.class_weight * classes
     )
@@ -279,7 +279,11 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     score = F.softplus(-judged.score).mean()
     imagined = Condition(pushed, batch.condition.pitch, batch.condition.velocity)
     wish = class_loss(
-        judged.pitch[count:], judged.attributes[count:], imagined, recipe.pitch_range_midi, temperature
+        Verdict(*(one[count:] for one in judged)),
+        imagined,
+        recipe.pitch_range_midi,
+        temperature,
+        1 + (options.knob_weight - 1) * turned,
     )
     again = fakes[:count]
     drift = _moving_mean(again - batch.frames, options.smooth_frames)
@@ -306,8 +310,8 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     }
 
 
-def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> Tensor:
-    """Soft labels (B, A) as a player turns them: the strong ones stronger, and one knob anywhere in its range.
+def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> tuple[Tensor, Tensor]:
+    """Soft labels (B, A) as a player turns them, and which of them is a knob that was turned (B, A), 0 or 1.
 
     DarkGAN raises attributes over their 80th percentile by |N(0, sigma)|; sigma is here ``augment`` times the
     distance from that percentile to the top of the quantile table (A, 33). For every other note one attribute
@@ -315,34 +319,36 @@ def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> Te
     that no note of the data has.
     """
     strong, top = quantiles[:, 26], quantiles[:, 32]  # table at 0 .. 1 in 32 steps: 26 / 32 = .81
-    raised = attributes + (attributes > strong) * torch.randn_like(attributes).abs() * augment * (
+    pushed = attributes + (attributes > strong) * torch.randn_like(attributes).abs() * augment * (
         top - strong
     )
     knob = torch.randint(attributes.shape[1], (len(attributes),))
     place = torch.randint(quantiles.shape[1], (len(attributes),))
     rows = torch.arange(0, len(attributes), 2)
-    raised[rows, knob[rows]] = quantiles[knob[rows], place[rows]]
-    return raised.clamp(0, 1)
+    pushed[rows, knob[rows]] = quantiles[knob[rows], place[rows]]
+    turned = torch.zeros_like(attributes)
+    turned[rows, knob[rows]] = 1
+    return pushed.clamp(0, 1), turned
 
 
 def class_loss(
-    pitch_logits: Tensor,
-    attribute_logits: Tensor,
+    verdict: Verdict,
     condition: Condition,
     pitch_range_midi: tuple[int, int],
-    t: float,
+    temperature: float,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Categorical cross-entropy on pitch plus binary cross-entropy on soft labels (DarkGAN, eq. 2).
 
-    The student's logits are divided by the same T as the teacher's. Summed over attributes, not averaged:
-    the mean of 64 leaves each knob a gradient too small to be heard beside the critic's. A pitch between two
-    semitones counts as the nearest.
+    The student's logits are divided by the same T as the teacher's. Summed over attributes (times ``weight``
+    (B, A), where given), not averaged: the mean of 64 leaves each knob a gradient too small to be heard beside the
+    critic's. A pitch between two semitones counts as the nearest.
     """
     pitch = (condition.pitch[:, 0].round() - pitch_range_midi[0]).long()
     attributes = F.binary_cross_entropy_with_logits(
-        attribute_logits / t, condition.attributes, reduction="none"
+        verdict.attributes / temperature, condition.attributes, weight, reduction="none"
     )
-    return F.cross_entropy(pitch_logits, pitch) + attributes.sum(1).mean()
+    return F.cross_entropy(verdict.pitch, pitch) + attributes.sum(1).mean()
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
