@@ -144,8 +144,8 @@ def run(args: argparse.Namespace) -> None:
     measured = measure(rack, take)
 
     wav, png = args.out / "demo.wav", args.out / "demo.png"
-    turned_down = take.audio * 10 ** np.float32(-measured["turned_down_db"] / 20)
-    write_audio(wav, turned_down, take.sample_rate_hz, "PCM_24")
+    audio, _ = render.turned_down(take.audio)
+    write_audio(wav, audio, take.sample_rate_hz, "PCM_24")
     draw(png, take, names, title=f"{rack.manifest.name}: four pots, a gate, one neural voice")
     print(f"pots: {', '.join(names)}")
     print(table(measured))
@@ -297,7 +297,7 @@ def _chord_events(phrase: Phrase) -> list[tuple[float, float, int]]:
 def measure(rack: bundle.Bundle, take: Take) -> dict[str, Any]:
     """The figures of the table, units in the names; plain numbers, fit for JSON."""
     manifest = rack.manifest
-    peak_dbfs = recording.level(take.audio).peak_dbfs
+    audio, turned_down_db = render.turned_down(take.audio)
     return {
         "ready_s": round(take.ready_s, 3),
         "notes": take.notes,
@@ -307,16 +307,14 @@ def measure(rack: bundle.Bundle, take: Take) -> dict[str, Any]:
         "render_x_real_time": round(len(take.audio) / take.sample_rate_hz / take.sounding_s, 2),
         "model_bytes": manifest.variants[manifest.default_variant].size_bytes,
         "macs": manifest.macs,
-        "peak_dbfs": round(min(peak_dbfs, render.PEAK_LIMIT_DBFS), 2),
-        "turned_down_db": round(max(0.0, peak_dbfs - render.PEAK_LIMIT_DBFS), 2),
+        "peak_dbfs": round(recording.level(audio).peak_dbfs, 2),
+        "turned_down_db": round(turned_down_db, 2),
         "clicks": render.count_clicks(take.audio, take.sample_rate_hz, manifest.representation.limit_hz),
     }
 
 
 def table(measured: dict[str, Any]) -> str:
     """The figures for people, one a line."""
-    turned_down_db = measured["turned_down_db"]
-    turned_down = f" (turned down by {turned_down_db:.1f} dB)" if turned_down_db else ""
     rows = [
         ("ready (load, compile voices)", f"{measured['ready_s']:.1f} s"),
         ("generation per note, median", f"{measured['generation_median_ms']:.2f} ms"),
@@ -325,11 +323,8 @@ def table(measured: dict[str, Any]) -> str:
         ("render speed, morphs included", f"{measured['render_x_real_time']:.1f} x real time"),
         ("model", f"{measured['model_bytes'] / 1000:.0f} kB"),
         ("multiply-adds per note", f"{measured['macs'] / 1e6:.1f} M"),
-        ("peak level", f"{measured['peak_dbfs']:.1f} dBFS{turned_down}"),
-        ("clicks", str(measured["clicks"])),
     ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return render.aligned([*rows, *render.level_rows(measured)])
 
 
 def spectrogram(audio: FloatArray, sample_rate_hz: int) -> tuple[DoubleArray, DoubleArray, DoubleArray]:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from device.errors import DarkrackError
 from device.files import write_audio, write_json
 from device.midi import Receiver
 from device.patch import Patch, nearest, parse_setting, read_patch
-from device.recording import clicks
+from device.recording import clicks, level
 from device.score import Score, read_score
 
 if TYPE_CHECKING:  # it compiles voices, for which whoever only asks for help need not wait
@@ -86,9 +87,7 @@ def run(args: argparse.Namespace) -> None:
     if not performance.counts.notes:
         raise DarkrackError(str(args.song), "notes to play", "; ".join(receiver.remarks()), "try --drums")
 
-    peak_dbfs = 20.0 * float(np.log10(max(float(np.abs(mix).max()), 1e-9)))
-    turned_down_db = max(0.0, peak_dbfs - PEAK_LIMIT_DBFS)
-    mix *= np.float32(10.0 ** (-turned_down_db / 20.0))
+    mix, turned_down_db = turned_down(mix)
     write_audio(args.out, mix, SAMPLE_RATE_HZ, WAV_SUBTYPES[args.bits])
     counts = performance.counts
     measured: dict[str, Any] = {
@@ -100,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
         "morphs": counts.morphs,
         "generation_median_ms": round(statistics.median(counts.generation_ms), 3),
         "render_x_real_time": round(len(mix) / SAMPLE_RATE_HZ / elapsed_s, 2),
-        "peak_dbfs": round(peak_dbfs - turned_down_db, 2),
+        "peak_dbfs": round(level(mix).peak_dbfs, 2),
         "turned_down_db": round(turned_down_db, 2),
         "clicks": count_clicks(mix, SAMPLE_RATE_HZ, rack.manifest.representation.limit_hz),
         "remarks": [*score.remarks, *receiver.remarks()],
@@ -138,6 +137,12 @@ def play(score: Score, performance: Performance, receiver: Receiver) -> FloatArr
     return np.concatenate(pieces)
 
 
+def turned_down(mix: FloatArray) -> tuple[FloatArray, float]:
+    """The mix with no peak over PEAK_LIMIT_DBFS, and by how many dB it was turned down for that (0: as it was)."""
+    over_db = max(0.0, level(mix).peak_dbfs - PEAK_LIMIT_DBFS)
+    return mix * np.float32(10.0 ** (-over_db / 20.0)), over_db
+
+
 def count_clicks(samples: FloatArray, sample_rate_hz: int, highest_partial_hz: float) -> int:
     """How many clicks `recording.clicks` finds in (n, 2) samples of any length, a minute at a time."""
     step = 60 * sample_rate_hz
@@ -155,9 +160,6 @@ def count_clicks(samples: FloatArray, sample_rate_hz: int, highest_partial_hz: f
 def report(measured: dict[str, Any], pitch_range_midi: tuple[float, float]) -> str:
     """The figures for people, one a line."""
     low, high = pitch_range_midi
-    turned_down = (
-        f" (turned down by {measured['turned_down_db']:.1f} dB)" if measured["turned_down_db"] else ""
-    )
     rows = [
         ("duration", f"{measured['duration_s']:.1f} s"),
         ("notes", str(measured["notes"])),
@@ -166,9 +168,22 @@ def report(measured: dict[str, Any], pitch_range_midi: tuple[float, float]) -> s
         ("regenerated while sounding", str(measured["morphs"])),
         ("generation per note, median", f"{measured['generation_median_ms']:.2f} ms"),
         ("render speed, all included", f"{measured['render_x_real_time']:.1f} x real time"),
-        ("peak level", f"{measured['peak_dbfs']:.1f} dBFS{turned_down}"),
+    ]
+    return aligned([*rows, *level_rows(measured)])
+
+
+def level_rows(measured: dict[str, Any]) -> list[tuple[str, str]]:
+    """The last lines of a report: the peak, and whether anything clicks."""
+    down_db = measured["turned_down_db"]
+    down = f" (turned down by {down_db:.1f} dB)" if down_db else ""
+    return [
+        ("peak level", f"{measured['peak_dbfs']:.1f} dBFS{down}"),
         ("clicks", str(measured["clicks"])),
     ]
+
+
+def aligned(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values in two columns, a line each."""
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
