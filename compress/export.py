@@ -78,7 +78,7 @@ def export(run_folder: Path, out: Path, name: str | None, extra: tuple[str, ...]
     """Convert, prove and write; returns the bundle as read back. DarkrackError where a hop misses its margin."""
     import torch
 
-    from train.train import load_generator
+    from train.stages import load_generator
 
     generator, encoder, recipe, facts = load_generator(run_folder)
     presets = _presets(run_folder, encoder, facts)

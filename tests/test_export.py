@@ -15,7 +15,7 @@ from compress import export
 from device import bundle
 from device.errors import DarkrackError
 from device.generator import Generator
-from train.train import load_generator
+from train.stages import load_generator
 
 
 @pytest.fixture(scope="module")

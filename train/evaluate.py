@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,13 @@ from device.generator import Generator
 from device.knobs import Knobs
 from device.partials import decode
 from device.recording import centroid_hz, level, pitch_cents
-from device.voices import VoiceBank
 from train.dataset import soft_label
 from train.notes import Note, nominal_hz, read_audio, read_notes, split
 from train.partials import encode
 from train.teacher import Teacher, load_teacher
+
+if TYPE_CHECKING:
+    from device.voices import VoiceBank
 
 FloatArray = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -142,6 +144,8 @@ class Listener:
     def player(self) -> tuple[Generator, VoiceBank]:
         """This thread's network and its one voice."""
         if not hasattr(self._local, "player"):
+            from device.voices import VoiceBank
+
             grid = self.bundle.manifest.representation
             bank = VoiceBank(1, grid.rows, grid.frames, SAMPLE_RATE_HZ, grid.frame_rate_hz, grid.limit_hz)
             self._local.player = Generator(self.bundle, self._variant), bank

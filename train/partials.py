@@ -7,13 +7,16 @@ twin for losses and tests. Row r is partial k = r + 1; columns are frames centre
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from device.errors import DarkrackError
 from device.partials import Partials
+
+if TYPE_CHECKING:
+    import torch
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -119,6 +122,8 @@ def synthesize(
     fixed spread (k^2 * golden ratio turns), which keeps the crest factor low. Partials over ``limit_hz`` or over
     0.45 of the sample rate are silent. Samples = (frames - 1) / frame_rate_hz * sample_rate_hz.
     """
+    import torch
+
     rows = frames.shape[2]
     samples = int((grid.frames - 1) / grid.frame_rate_hz * sample_rate_hz)
     partial = torch.arange(1, rows + 1, dtype=frames.dtype, device=frames.device)[None, :, None]

@@ -1,0 +1,217 @@
+"""Training: it learns, it resumes exactly, it stops in one piece, and each loss is what its formula says."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training import RECIPE, write_recipe, write_set
+
+from device.errors import DarkrackError
+from train import stages, train
+from train.dataset import load_training_set, soft_label, spread_out
+from train.networks import Condition, Verdict
+from train.recipe import read_recipe
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def notes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("set"))
+
+
+def command(recipe: Path, data: Path, run: Path) -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    train.run(parser.parse_args([str(recipe), "--data", str(data), "--run", str(run), "--threads", "1"]))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    content = stages.load_checkpoint(run)
+    return {
+        f"{part}.{name}": value
+        for part in ("generator", "critic", "average_generator")
+        for name, value in content[part].items()
+    }
+
+
+def test_the_set_is_read_encoded_and_split(notes_folder: Path, tmp_path: Path) -> None:
+    recipe, _ = read_recipe(write_recipe(tmp_path))
+    notes = load_training_set(notes_folder, recipe, 1)
+    assert len(notes.notes) == 120
+    assert sorted(np.concatenate(list(notes.parts.values())).tolist()) == list(range(120))
+    frames = notes.frames(np.array([0, 7, 119]))
+    assert frames.shape == (3, 2, 12, 32)
+    assert np.isfinite(frames).all()
+    # A note's labels are its own: odd instruments were labelled odd and lack their second partial.
+    level = notes.frames(np.arange(120))[:, 0, 1].mean(axis=1)
+    odd = notes.logits[:, notes.attributes.names.index("Organ")] > -1
+    assert level[odd].max() < level[~odd].min()
+    assert (np.diff(notes.attributes.quantiles, axis=1) >= 0).all()
+
+
+def test_a_run_learns_and_leaves_what_export_needs(notes_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "longer.toml"
+    path.write_text(
+        RECIPE.replace("steps = 6", "steps = 200", 1)
+        .replace("every_steps = 4", "every_steps = 100")
+        .replace("learning_rate = 1e-3", "learning_rate = 5e-3")
+    )
+    command(path, notes_folder, tmp_path / "run")
+    with (tmp_path / "run" / "log.csv").open() as log:
+        rows = list(csv.DictReader(log))
+    assert float(rows[-1]["level"]) < 0.8 * float(rows[0]["level"])
+    generator, encoder, recipe, facts = stages.load_generator(tmp_path / "run")
+    assert facts["attributes"] == ["Brass instrument", "Plucked string instrument", "Organ"]
+    assert len(facts["presets"]) == 3
+    assert recipe.name == "tiny"
+    assert not any(parameter.requires_grad for parameter in [*generator.parameters(), *encoder.parameters()])
+    assert len(list((tmp_path / "run").glob("sheet-*.png"))) >= 2
+
+
+def test_resume_is_exact(notes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = write_recipe(tmp_path)
+    command(recipe, notes_folder, tmp_path / "whole")
+
+    done = 0
+    original = stages.adversarial_step
+
+    def stop_after_two(*args: object) -> dict[str, float]:
+        nonlocal done
+        done += 1
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C in the middle of stage two, off the checkpoint grid
+        return original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stages, "adversarial_step", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        command(recipe, notes_folder, tmp_path / "halves")
+    assert stages.load_checkpoint(tmp_path / "halves")["step"] == 8
+    monkeypatch.setattr(stages, "adversarial_step", original)
+    command(recipe, notes_folder, tmp_path / "halves")
+
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "halves")
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_a_killed_run_keeps_its_last_checkpoint(notes_folder: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "long.toml"
+    recipe.write_text(RECIPE.replace("steps = 6", "steps = 100000", 1))
+    words = [
+        sys.executable,
+        "darkrack.py",
+        "train",
+        str(recipe),
+        "--data",
+        str(notes_folder),
+        "--run",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(
+        [*words, "--threads", "1"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    checkpoint = tmp_path / "run" / stages.CHECKPOINT
+    for _ in range(1200):
+        if checkpoint.exists():
+            break
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    assert stages.load_checkpoint(tmp_path / "run")["step"] >= 4
+
+
+def test_other_recipe_damaged_and_missing_checkpoints(notes_folder: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    run = tmp_path / "run"
+    command(recipe, notes_folder, run)
+    recipe.write_text(RECIPE.replace("seed = 3", "seed = 4"))
+    with pytest.raises(DarkrackError, match="a run with this recipe"):
+        command(recipe, notes_folder, run)
+    write_recipe(tmp_path)
+    other = write_set(tmp_path / "other", instruments=20)
+    with pytest.raises(DarkrackError, match="a run with these notes"):
+        command(recipe, other, run)
+    (run / stages.CHECKPOINT).write_bytes(b"no checkpoint")
+    with pytest.raises(DarkrackError, match="a whole checkpoint"):
+        stages.load_checkpoint(run)
+    with pytest.raises(DarkrackError, match="a run with a checkpoint"):
+        stages.load_checkpoint(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(
+    notes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "long.toml"
+    recipe.write_text(RECIPE.replace("steps = 6", "steps = 60", 1))
+    monkeypatch.setattr(stages, "reconstruction_step", lambda *_: {"level": math.nan})
+    with pytest.raises(DarkrackError, match="finite losses"):
+        command(recipe, notes_folder, tmp_path / "run")
+
+
+def test_too_few_notes(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "small", instruments=2)
+    recipe = write_recipe(tmp_path)
+    with pytest.raises(DarkrackError, match="at least 16 labelled notes"):
+        command(recipe, folder, tmp_path / "run")
+
+
+def test_class_loss_by_hand() -> None:
+    # Two notes, three pitches, one attribute, T = 2.
+    pitch_logits = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
+    condition = Condition(torch.tensor([[0.5], [0.25]]), torch.tensor([[48.4], [50.0]]), torch.zeros(2, 1))
+    attribute_logits = torch.tensor([[2.0], [0.0]])
+    e, e2 = math.e, math.e**2
+    pitch = (-math.log(e / (e + 2)) - math.log(e2 / (e2 + 2))) / 2
+    student = 1 / (1 + math.exp(-2.0 / 2))
+    first = -(0.5 * math.log(student) + 0.5 * math.log(1 - student))
+    second = -math.log(0.5)
+    verdict = Verdict(torch.zeros(2, 1), pitch_logits, attribute_logits)
+    loss = stages.class_loss(verdict, condition, (48, 50), 2.0)
+    assert loss.item() == pytest.approx(pitch + (first + second) / 2, rel=1e-6)
+    weighted = stages.class_loss(verdict, condition, (48, 50), 2.0, torch.tensor([[1.0], [10.0]]))
+    assert weighted.item() == pytest.approx(pitch + (first + 10 * second) / 2, rel=1e-6)
+
+
+def test_soft_labels_by_hand() -> None:
+    labels = soft_label(np.array([0.0, 2.0, -4.0], np.float32), 2.0)
+    assert labels == pytest.approx([0.5, 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(2))])
+
+
+def test_kl_by_hand() -> None:
+    mean, log_variance = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, math.log(4.0)]])
+    # 1/2 (1 + 1 - 1 - 0) + 1/2 (0 + 4 - 1 - ln 4)
+    assert stages._kl(mean, log_variance).item() == pytest.approx(0.5 + 0.5 * (3 - math.log(4)))
+
+
+def test_pushed_attributes_stay_labels_and_every_other_note_has_one_knob_turned() -> None:
+    torch.manual_seed(1)
+    quantiles = torch.linspace(0.1, 0.4, 33).repeat(5, 1)
+    attributes = torch.full((400, 5), 0.2)  # under the 80th percentile: nothing to raise
+    pushed, turned = stages.push_attributes(attributes, quantiles, 0.5)
+    assert (turned[1::2] == 0).all()
+    assert (turned[0::2].sum(dim=1) == 1).all()
+    assert torch.equal(pushed[turned == 0], attributes[turned == 0])
+    assert (pushed != attributes)[turned == 1].float().mean() > 0.9
+    assert ((pushed >= 0.1 - 1e-6) & (pushed <= 0.4 + 1e-6)).all()
+    loud, _ = stages.push_attributes(torch.full((400, 5), 0.39), quantiles, 0.5)
+    assert (loud[1::2] > 0.39).all()
+
+
+def test_spread_out_covers_corners() -> None:
+    corners = np.array([[0, 0], [0, 10], [10, 0], [10, 10], [5, 5], [5, 5.5]], np.float32)
+    assert set(spread_out(corners, 5)) == {0, 1, 2, 3, 4}
+    assert len(spread_out(corners, 99)) == 6

@@ -1,0 +1,521 @@
+"""The two stages of training on the partials grid: reconstruct first, adversarial second.
+
+Stage one is a conditional variational autoencoder. It learns envelopes and which attribute means what, but a
+regression smooths away the texture of the amplitudes. Stage two freezes the encoder (as RAVE does), adds noise to
+the generator and a local critic with DarkGAN's heads, and compares only smoothed levels and how rough the texture
+is with the real note, so that the texture's grain is the critic's affair.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from device.errors import DarkrackError
+from device.files import atomic_path, read_bytes
+from train.dataset import TrainingSet
+from train.networks import Condition, Critic, Encoder, Generator, Verdict, nn_bias
+from train.notes import nominal_hz
+from train.partials import sounding_rows
+from train.recipe import Recipe, read_recipe
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass
+class State:
+    """All that a step changes: networks, their averages, optimisers, step, and torch's random state."""
+
+    step: int
+    generator: Generator
+    encoder: Encoder
+    critic: Critic
+    average_generator: Generator
+    average_encoder: Encoder
+    optimisers: dict[str, torch.optim.Optimizer]
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Everything with weights, by name."""
+        names = ("generator", "encoder", "critic", "average_generator", "average_encoder")
+        return {name: getattr(self, name) for name in names}
+
+
+def start_state(recipe: Recipe, notes: TrainingSet) -> State:
+    """Fresh networks that know the data's means: levels per row, soft labels' mean and spread."""
+    torch.manual_seed(recipe.seed)
+    seen = notes.parts["train"]
+    sizes = (recipe.grid, len(notes.attributes.names), recipe.pitch_range_midi)
+    generator = Generator(recipe.generator, *sizes)
+    encoder = Encoder(recipe.generator, *sizes)
+    critic = Critic(recipe.critic, *sizes)
+    labels = torch.from_numpy(notes.soft_labels[seen])
+    for network in (generator, encoder, critic):
+        network.condition.attribute_mean.copy_(labels.mean(0, keepdim=True))
+        network.condition.attribute_scale.copy_(labels.std(0, keepdim=True).clamp(min=1e-4))
+    sample = notes.frames(seen[:: max(1, len(seen) // 256)])
+    with torch.no_grad():
+        nn_bias(generator.to_frames)[: recipe.grid.rows] = torch.from_numpy(sample[:, 0].mean((0, 2)))
+    return State(
+        0,
+        generator,
+        encoder,
+        critic,
+        copy.deepcopy(generator).requires_grad_(False),
+        copy.deepcopy(encoder).requires_grad_(False),
+        _optimisers(recipe, generator, encoder, critic),
+    )
+
+
+def _optimisers(
+    recipe: Recipe, generator: Generator, encoder: Encoder, critic: Critic
+) -> dict[str, torch.optim.Optimizer]:
+    both = [*generator.parameters(), *encoder.parameters()]
+    first, second = recipe.reconstruction, recipe.adversarial
+    return {
+        "reconstruction": torch.optim.Adam(both, first.learning_rate, (0.9, 0.99)),
+        # No momentum against a moving opponent (as in DarkGAN and StyleGAN).
+        "adversarial": torch.optim.Adam(generator.parameters(), second.learning_rate, (0.0, 0.99)),
+        "critic": torch.optim.Adam(critic.parameters(), second.critic_learning_rate, (0.0, 0.99)),
+    }
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Notes as tensors: frames (B, 2, rows, frames), their condition, and which rows sound (B, 1, rows, 1)."""
+
+    frames: Tensor
+    condition: Condition
+    mask: Tensor
+
+
+def batches(recipe: Recipe, notes: TrainingSet, step: int) -> Iterator[Batch]:
+    """Batches from ``step`` on, a new order each epoch; the order depends on seed and step alone."""
+    seen = notes.parts["train"]
+    per_epoch = len(seen) // recipe.batch
+    while True:
+        epoch, position = divmod(step, per_epoch)
+        order = np.random.default_rng([recipe.seed, epoch]).permutation(seen)
+        for first in range(position * recipe.batch, per_epoch * recipe.batch, recipe.batch):
+            yield batch_of(recipe, notes, order[first : first + recipe.batch])
+            step += 1
+
+
+def batch_of(recipe: Recipe, notes: TrainingSet, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Batch:
+    """The notes of these rows of the set."""
+    pitch = notes.pitch[rows]
+    sounding = np.array([sounding_rows(nominal_hz(float(p)), recipe.grid) for p in pitch])
+    mask = (np.arange(recipe.grid.rows)[None] < sounding[:, None]).astype(np.float32)
+    condition = Condition(
+        torch.from_numpy(notes.soft_labels[rows]),
+        torch.from_numpy(pitch[:, None]),
+        torch.from_numpy(notes.velocity[rows, None]),
+    )
+    mask_ = torch.from_numpy(mask)[:, None, :, None]
+    return Batch(torch.from_numpy(notes.frames(rows)) * mask_, condition, mask_)
+
+
+def train(
+    state: State, recipe: Recipe, notes: TrainingSet, folder: Path, identity: Mapping[str, str]
+) -> None:
+    """Both stages to the end; checkpoint, log and contact sheet every so many steps, and on Ctrl-C or SIGTERM.
+
+    Raises DarkrackError on a loss that is not finite (the last checkpoint stays) and KeyboardInterrupt after
+    saving when it was interrupted.
+    """
+    total = recipe.reconstruction.steps + recipe.adversarial.steps
+    levels = torch.from_numpy(notes.attributes.quantiles)
+    log: list[dict[str, float]] = []
+
+    def save() -> None:
+        save_checkpoint(folder, state, identity)
+        _append_log(folder / "log.csv", log)
+        contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
+        log.clear()
+
+    with _stop_requested() as stop, tqdm(total=total, initial=state.step, unit="step", disable=None) as bar:
+        began_s, began_step = time.monotonic(), state.step
+        for batch in batches(recipe, notes, state.step):
+            if state.step >= total or stop():
+                break
+            if state.step < recipe.reconstruction.steps:
+                losses = reconstruction_step(state, recipe, batch)
+            else:
+                losses = adversarial_step(state, recipe, batch, levels)
+            _follow(state, recipe.ema)
+            state.step += 1
+            bar.update()
+            if state.step % 50 == 0:
+                if not all(math.isfinite(value) for value in losses.values()):
+                    raise DarkrackError(
+                        f"step {state.step}",
+                        "finite losses",
+                        str(losses),
+                        "lower the learning rate; the last checkpoint stands",
+                    )
+                speed = (state.step - began_step) * recipe.batch / (time.monotonic() - began_s)
+                log.append({"step": state.step, **losses, "notes_per_s": speed})
+                bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
+            if state.step % recipe.checkpoint_every_steps == 0:
+                save()
+        save()
+        if state.step < total:
+            print(f"stopped at step {state.step} of {total}; the same command goes on from there")
+            raise KeyboardInterrupt
+
+
+def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str, float]:
+    """One step of the autoencoder: L1 on levels, L1 on deviations where a row is loud, KL to N(0, I)."""
+    options = recipe.reconstruction
+    mean, log_variance = state.encoder(batch.frames, batch.condition)
+    z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+    silent = torch.zeros(len(z), 2 * recipe.generator.noise_channels, recipe.grid.frames)
+    frames = state.generator(z, *batch.condition, silent) * batch.mask
+    level = _masked_mean((frames[:, :1] - batch.frames[:, :1]).abs(), batch.mask)
+    deviation = _deviation_loss(frames - batch.frames, batch)
+    kl = _kl(mean, log_variance)
+    _descend(
+        state.optimisers["reconstruction"],
+        level + options.deviation_weight * deviation + options.kl_weight * kl,
+    )
+    return {"level": level.item(), "deviation": deviation.item(), "kl": kl.item()}
+
+
+def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) -> dict[str, float]:
+    """One step of critic and generator.
+
+    The generator is asked twice: with z of the encoder, for notes that exist (reconstruction on smoothed levels),
+    and with z of the prior and attributes that are pushed about, for notes that do not. Both face the critic.
+    """
+    options, temperature = recipe.adversarial, recipe.labels.temperature
+    count = len(batch.frames)
+    with torch.no_grad():
+        mean, log_variance = state.encoder(batch.frames, batch.condition)
+    z = torch.cat([mean + torch.randn_like(mean) * (log_variance / 2).exp(), torch.randn_like(mean)])
+    noise = torch.randn(2 * count, 2 * recipe.generator.noise_channels, recipe.grid.frames)
+    pushed, turned = push_attributes(batch.condition.attributes, quantiles, options.augment)
+    asked = Condition(
+        torch.cat([batch.condition.attributes, pushed]),
+        batch.condition.pitch.repeat(2, 1),
+        batch.condition.velocity.repeat(2, 1),
+    )
+    fakes = state.generator(z, *asked, noise) * batch.mask.repeat(2, 1, 1, 1)
+
+    # The critic: half of its fakes from each z. It is told the note's own attributes, never the pushed ones:
+    # no real note ever has those, so they alone would give a fake away.
+    some = torch.cat([fakes[: count // 2], fakes[count + count // 2 :]]).detach()
+    real_frames = batch.frames.detach()
+    penalised = state.step % options.r1_every == 0
+    real_frames.requires_grad_(penalised)
+    real = state.critic(real_frames, batch.condition)
+    false = state.critic(some, batch.condition)
+    classes = class_loss(real, batch.condition, recipe.pitch_range_midi, temperature)
+    critic_loss = (
+        F.softplus(-real.score).mean() + F.softplus(false.score).mean() + options.class_weight * classes
+    )
+    if penalised:
+        (gradient,) = torch.autograd.grad(real.score.mean(1).sum(), real_frames, create_graph=True)
+        r1 = gradient.square().sum((1, 2, 3)).mean()
+        critic_loss = critic_loss + options.r1_every * options.r1_weight / 2 * r1
+    _descend(state.optimisers["critic"], critic_loss)
+
+    # The generator.
+    own = Condition(*(one.repeat(2, 1) for one in batch.condition))
+    state.critic.requires_grad_(False)
+    judged = state.critic(fakes, own)
+    state.critic.requires_grad_(True)
+    score = F.softplus(-judged.score).mean()
+    imagined = Condition(pushed, batch.condition.pitch, batch.condition.velocity)
+    wish = class_loss(
+        Verdict(*(one[count:] for one in judged)),
+        imagined,
+        recipe.pitch_range_midi,
+        temperature,
+        1 + (options.knob_weight - 1) * turned,
+    )
+    again = fakes[:count]
+    drift = _moving_mean(again - batch.frames, options.smooth_frames)
+    smooth = _masked_mean(drift[:, :1].abs(), batch.mask)
+    attack = slice(0, options.attack_frames)
+    start = _masked_mean((again[:, :1, :, attack] - batch.frames[:, :1, :, attack]).abs(), batch.mask)
+    rough = texture(again, options.smooth_frames) - texture(batch.frames, options.smooth_frames)
+    kept = (
+        smooth
+        + options.attack_frames / recipe.grid.frames * start
+        + options.texture_weight * _masked_mean(rough.abs(), batch.mask)
+        + recipe.reconstruction.deviation_weight * _deviation_loss(drift, batch)
+    )
+    loss = score + options.class_weight * wish + options.reconstruction_weight * kept
+    _descend(state.optimisers["adversarial"], loss)
+    return {
+        "level": smooth.item(),
+        "texture": rough.abs().mean().item(),
+        "critic": critic_loss.item(),
+        "score": score.item(),
+        "real_classes": classes.item(),
+        "fake_classes": wish.item(),
+        "fooled": (judged.score > 0).float().mean().item(),
+    }
+
+
+def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> tuple[Tensor, Tensor]:
+    """Soft labels (B, A) as a player turns them, and which of them is a knob that was turned (B, A), 0 or 1.
+
+    DarkGAN raises attributes over their 80th percentile by |N(0, sigma)|; sigma is here ``augment`` times the
+    distance from that percentile to the top of the quantile table (A, 33). For every other note one attribute
+    is also set alone to a random point of its quantiles, because a knob that is moved alone asks for labels
+    that no note of the data has.
+    """
+    strong, top = quantiles[:, 26], quantiles[:, 32]  # table at 0 .. 1 in 32 steps: 26 / 32 = .81
+    pushed = attributes + (attributes > strong) * torch.randn_like(attributes).abs() * augment * (
+        top - strong
+    )
+    knob = torch.randint(attributes.shape[1], (len(attributes),))
+    place = torch.randint(quantiles.shape[1], (len(attributes),))
+    rows = torch.arange(0, len(attributes), 2)
+    pushed[rows, knob[rows]] = quantiles[knob[rows], place[rows]]
+    turned = torch.zeros_like(attributes)
+    turned[rows, knob[rows]] = 1
+    return pushed.clamp(0, 1), turned
+
+
+def class_loss(
+    verdict: Verdict,
+    condition: Condition,
+    pitch_range_midi: tuple[int, int],
+    temperature: float,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Categorical cross-entropy on pitch plus binary cross-entropy on soft labels (DarkGAN, eq. 2).
+
+    The student's logits are divided by the same T as the teacher's. Summed over attributes (times ``weight``
+    (B, A), where given), not averaged: the mean of 64 leaves each knob a gradient too small to be heard beside the
+    critic's. A pitch between two semitones counts as the nearest.
+    """
+    pitch = (condition.pitch[:, 0].round() - pitch_range_midi[0]).long()
+    attributes = F.binary_cross_entropy_with_logits(
+        verdict.attributes / temperature, condition.attributes, weight, reduction="none"
+    )
+    return F.cross_entropy(verdict.pitch, pitch) + attributes.sum(1).mean()
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the sounding rows of (B, C, rows, frames)."""
+    return (values * mask).sum() / (mask.sum() * values.shape[1] * values.shape[3])
+
+
+def _deviation_loss(difference: Tensor, batch: Batch) -> Tensor:
+    """Mean error of the deviation, weighted from 0 at -70 dB to 1 at 0 dB: a silent row's frequency means nothing.
+
+    ``difference`` (B, 2, rows, frames) between generated and real frames.
+    """
+    weight = F.relu(batch.frames[:, :1] - 0.3) / 0.7
+    return (weight * difference[:, 1:].abs()).sum() / (weight.sum() + 1)
+
+
+def _moving_mean(values: Tensor, width: int) -> Tensor:
+    """Moving mean of (B, C, rows, frames) over ``width`` frames, shorter at both ends."""
+    return F.avg_pool2d(values, (1, width), 1, (0, width // 2), count_include_pad=False)
+
+
+def texture(frames: Tensor, width: int) -> Tensor:
+    """How rough levels and deviations are around each moment: (B, 2, rows, frames) to (B, 4, rows, frames).
+
+    The moving mean of the distance from the moving mean (how far they wander) and of the step from frame to
+    frame (how fast), both over ``width`` frames. A regression on these two fixes the size and the correlation of
+    the noise in every row, which the critic alone let grow until steady tones were rough.
+    """
+    spread = _moving_mean((frames - _moving_mean(frames, width)).abs(), width)
+    steps = _moving_mean(F.pad(frames.diff(dim=3).abs(), (1, 0)), width)
+    return torch.cat([spread, steps], dim=1)
+
+
+def _kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL divergence of N(mean, variance) from N(0, I), nats per note."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for group in optimiser.param_groups:
+        torch.nn.utils.clip_grad_norm_(group["params"], 10.0)
+    optimiser.step()
+
+
+@torch.no_grad()
+def _follow(state: State, decay: float) -> None:
+    """Move the averages towards the weights; quickly at first, so that early checkpoints can be looked at."""
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    for average, network in (
+        (state.average_generator, state.generator),
+        (state.average_encoder, state.encoder),
+    ):
+        for kept, new in zip(average.parameters(), network.parameters(), strict=True):
+            kept.lerp_(new, 1 - decay)
+
+
+@contextmanager
+def _stop_requested() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask for a stop between two steps instead of tearing one apart."""
+    asked = []
+    previous = {
+        number: signal.signal(number, lambda *_: asked.append(True))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def save_checkpoint(folder: Path, state: State, identity: Mapping[str, str]) -> None:
+    """Everything an exact resume needs, in one file that replaces the last one only when it is whole.
+
+    ``identity``: the SHA-256 of the recipe and of the labelled notes, which must be the same on resume.
+    """
+    content = {
+        "identity": dict(identity),
+        "step": state.step,
+        "random": torch.get_rng_state(),
+        **{name: module.state_dict() for name, module in state.modules().items()},
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in state.optimisers.items()},
+    }
+    with atomic_path(folder / CHECKPOINT) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any]:
+    """A run's checkpoint; DarkrackError where there is none or it is damaged. Nothing in it is executed."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise DarkrackError(str(folder), f"a run with a {CHECKPOINT}", "none", "darkrack train makes one")
+    try:
+        content: dict[str, Any] = torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise DarkrackError(
+            str(path), "a whole checkpoint", f"{type(error).__name__}", "delete it to start the run again"
+        ) from error
+    return content
+
+
+def resume(folder: Path, identity: Mapping[str, str], recipe: Recipe, notes: TrainingSet) -> State | None:
+    """The run's state at its checkpoint, or None where it has not begun."""
+    if not (folder / CHECKPOINT).exists():
+        return None
+    content = load_checkpoint(folder)
+    for what, sha256 in identity.items():
+        if content["identity"][what] != sha256:
+            raise DarkrackError(
+                str(folder),
+                f"a run with {what}",
+                "a run with others",
+                "give a new --run, or put the old one back",
+            )
+    state = start_state(recipe, notes)
+    for name, module in state.modules().items():
+        module.load_state_dict(content[name])
+    for name, optimiser in state.optimisers.items():
+        optimiser.load_state_dict(content["optimisers"][name])
+    state.step = content["step"]
+    torch.set_rng_state(content["random"])
+    return state
+
+
+def _append_log(path: Path, rows: list[dict[str, float]]) -> None:
+    """Add rows to the CSV log; the columns are those of both stages, empty where a stage has none."""
+    columns = [
+        "step",
+        "level",
+        "deviation",
+        "kl",
+        "texture",
+        "critic",
+        "score",
+        "real_classes",
+        "fake_classes",
+        "fooled",
+        "notes_per_s",
+    ]
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        if new:
+            writer.writeheader()
+        for row in rows:
+            writer.writerow({key: round(value, 5) for key, value in row.items()})
+
+
+@torch.no_grad()
+def contact_sheet(path: Path, state: State, recipe: Recipe, notes: TrainingSet, count: int = 8) -> None:
+    """A PNG with real notes (held-out instruments where there are any) over their twins from the prior.
+
+    Levels as a picture: rows upwards, time to the right, 100 dB from black to white.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    held_out = notes.parts["unseen_instruments"]
+    rows = held_out if len(held_out) >= count else notes.parts["train"]
+    chosen = rows[:: max(1, len(rows) // count)][:count]
+    batch = batch_of(recipe, notes, chosen)
+    fixed = torch.Generator().manual_seed(recipe.seed)
+    z = torch.randn(len(chosen), recipe.generator.latent, generator=fixed)
+    noise = torch.randn(len(chosen), 2 * recipe.generator.noise_channels, recipe.grid.frames, generator=fixed)
+    if state.step <= recipe.reconstruction.steps:
+        noise = torch.zeros_like(noise)
+    mean, _ = state.average_encoder(batch.frames, batch.condition)
+    prior = state.average_generator(z, *batch.condition, noise) * batch.mask
+    posterior = state.average_generator(mean, *batch.condition, noise) * batch.mask
+    figure, axes = plt.subplots(
+        3, len(chosen), figsize=(2 * len(chosen), 6), layout="constrained", squeeze=False
+    )
+    for line, (name, frames) in enumerate(
+        (("real", batch.frames), ("encoder's z", posterior), ("drawn z", prior))
+    ):
+        for column, row in enumerate(chosen):
+            axis = axes[line, column]
+            axis.imshow(
+                frames[column, 0].numpy(), origin="lower", aspect="auto", vmin=0, vmax=1, cmap="magma"
+            )
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if line == 0:
+                note = notes.notes[row]
+                axis.set_title(f"{note.instrument_str[-20:]}\n{note.pitch}", fontsize=7)
+        axes[line, 0].set_ylabel(name)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=90)
+    plt.close(figure)
+
+
+def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, Any]]:
+    """The averaged generator and encoder of a run, its recipe, and the facts of `run_facts`."""
+    recipe, _ = read_recipe(folder / "recipe.toml")
+    facts: dict[str, Any] = json.loads(
+        read_bytes(folder / "run.json", "the facts of a run", "darkrack train makes one")
+    )
+    content = load_checkpoint(folder)
+    sizes = (recipe.grid, len(facts["attributes"]), recipe.pitch_range_midi)
+    generator, encoder = Generator(recipe.generator, *sizes), Encoder(recipe.generator, *sizes)
+    generator.load_state_dict(content["average_generator"])
+    encoder.load_state_dict(content["average_encoder"])
+    facts["step"] = content["step"]
+    return generator.eval().requires_grad_(False), encoder.eval().requires_grad_(False), recipe, facts
