@@ -139,7 +139,11 @@ def export(run_folder: Path, out: Path, name: str | None, extra: tuple[str, ...]
         "data": facts["sources"],
         "commit": _commit(),
         "recipe_sha256": facts["recipe_sha256"],
-        "quality": {"trained_on": facts["notes"], "steps": facts["step"]},
+        "quality": {
+            "trained_on": facts["notes"],
+            "steps": facts["step"],
+            "started_from": facts.get("started_from"),
+        },
         "macs": count_macs(generator, inputs),
         "parameters": sum(parameter.numel() for parameter in generator.parameters()),
         "parity": {hop: {"snr_db": round(value, 2)} for hop, value in parity.items()},
@@ -383,14 +387,19 @@ def card(manifest: Mapping[str, Any]) -> str:
     parity = "\n".join(f"| {hop} | {value['snr_db']:.1f} |" for hop, value in manifest["parity"].items())
     grid, (low, high) = manifest["representation"], manifest["pitch_range_midi"]
     quality = manifest["quality"]
-    trained_on = quality["trained_on"]
+    trained_on, started_from = quality["trained_on"], quality["started_from"]
+    began = (
+        f" It began with the weights of {started_from['step']} steps by recipe {started_from['recipe_sha256']}."
+        if started_from
+        else ""
+    )
     return f"""# {manifest["name"]}
 
 A Darkrack voice on the partials grid ({grid["rows"]} rows, {grid["frames"]} frames at {grid["frame_rate_hz"]:g} Hz),
 trained on MIDI {low} to {high}. {manifest["parameters"]} parameters, {manifest["macs"] / 1e6:.1f} MMAC a note.
 Made on {manifest["created"]} from commit {manifest["commit"]}, recipe SHA-256 {manifest["recipe_sha256"]},
 {quality["steps"]} steps on {trained_on["train"]} notes; {trained_on["unseen_notes"]} notes of the same instruments and
-all {trained_on["unseen_instruments"]} notes of held-out instruments were never seen.
+all {trained_on["unseen_instruments"]} notes of held-out instruments were never seen.{began}
 
 ## Data and licence
 

@@ -28,6 +28,7 @@ source = "tests/training.py"
 [labels]
 teacher = "mn04"
 attributes = 3
+distinct = 1.0
 temperature = 2.0
 
 [grid]
@@ -64,7 +65,6 @@ attack_frames = 2
 texture_weight = 1.0
 reconstruction_weight = 10.0
 class_weight = 1.0
-knob_weight = 10.0
 augment = 0.5
 """
 

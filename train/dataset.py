@@ -24,6 +24,7 @@ from train.notes import Note, nominal_hz, read_audio, read_notes, split
 from train.partials import encode
 from train.recipe import Recipe
 
+SCREENED = 4  # times as many ranked attributes as are asked for are looked at for distinct ones
 ENCODER_VERSION = 1  # raised whenever `train.partials.encode` changes what it returns
 
 
@@ -94,17 +95,21 @@ def load_training_set(folder: Path, recipe: Recipe, jobs: int = 2) -> TrainingSe
             "darkrack data makes notes, darkrack label labels them",
         )
     notes, maps, places = _encoded(folder, notes, recipe.grid, jobs)
+    parts = {name: np.array(rows, np.int64) for name, rows in split(notes).items()}
+    rows = [row_of[n.note_str] for n in notes]
     ranked = json.loads((folder / f"attributes-{recipe.labels.teacher}.json").read_text())["attributes"]
-    if len(ranked) < recipe.labels.attributes:
+    ranking = [int(one["index"]) for one in ranked[: SCREENED * recipe.labels.attributes]]
+    alike = np.abs(copula(labels.logits[rows][parts["train"]][:, ranking]))
+    kept = distinct(alike, recipe.labels.distinct)[: recipe.labels.attributes]
+    if len(kept) < recipe.labels.attributes:
         raise DarkrackError(
             f"{folder}: attributes-{recipe.labels.teacher}.json",
-            f"at least {recipe.labels.attributes} attributes",
-            str(len(ranked)),
-            "ask for fewer in the recipe's [labels]",
+            f"at least {recipe.labels.attributes} attributes that correlate by no more than {recipe.labels.distinct:g}",
+            str(len(kept)),
+            "ask for fewer, or for less distinct ones, in the recipe's [labels]",
         )
-    classes = tuple(int(one["index"]) for one in ranked[: recipe.labels.attributes])
-    logits = labels.logits[[row_of[n.note_str] for n in notes]][:, classes]
-    parts = {name: np.array(rows, np.int64) for name, rows in split(notes).items()}
+    classes = tuple(ranking[n] for n in kept)
+    logits = labels.logits[rows][:, classes]
     seen = logits[parts["train"]]
     attributes = Attributes(
         names=tuple(str(labels.classes[c]) for c in classes),
@@ -123,6 +128,15 @@ def load_training_set(folder: Path, recipe: Recipe, jobs: int = 2) -> TrainingSe
         maps=tuple(maps),
         places=places,
     )
+
+
+def distinct(alike: npt.NDArray[np.floating], limit: float) -> list[int]:
+    """Which of some ranked attributes to keep: none that is more ``alike`` (A, A) than ``limit`` to one kept before."""
+    kept: list[int] = []
+    for n in range(len(alike)):
+        if not (alike[n, kept] > limit).any():
+            kept.append(n)
+    return kept
 
 
 def spread_out(normal_scores: npt.NDArray[np.float32], count: int) -> list[int]:

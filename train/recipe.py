@@ -27,10 +27,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Labels:
-    """Which soft labels condition the generator: the teacher, how many attributes, temperature T (eq. 2)."""
+    """Which soft labels condition the generator: the teacher, how many attributes, temperature T (eq. 2).
+
+    ``distinct``: an attribute whose normal scores correlate by more than this with one ranked before it makes no knob
+    (1: all do). A knob moved alone asks for what no note has if another one says the same.
+    """
 
     teacher: str
     attributes: int
+    distinct: float
     temperature: float
 
 
@@ -74,8 +79,7 @@ class Adversarial:
     ``smooth_frames``: amplitudes are compared after a moving mean of this width, so that the texture is free;
     the first ``attack_frames`` are compared as they are. ``texture_weight``: of how rough the texture is (its
     spread and its steps, each a moving mean of that width), beside the levels' 1. ``class_weight``: of pitch and
-    attributes, on D with real data and on G with fakes (DarkGAN: 10). ``knob_weight``: how much more the attribute that
-    was turned alone counts in the latter than the ones that were not. ``augment``: half the width, in soft-label
+    attributes, on D with real data and on G with fakes (DarkGAN: 10). ``augment``: half the width, in soft-label
     quantiles, by which attributes over their 80th percentile are raised in G's step (DarkGAN).
     """
 
@@ -89,7 +93,6 @@ class Adversarial:
     texture_weight: float
     reconstruction_weight: float
     class_weight: float
-    knob_weight: float
     augment: float
 
 

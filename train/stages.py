@@ -14,7 +14,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +207,7 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
         mean, log_variance = state.encoder(batch.frames, batch.condition)
     z = torch.cat([mean + torch.randn_like(mean) * (log_variance / 2).exp(), torch.randn_like(mean)])
     noise = torch.randn(2 * count, 2 * recipe.generator.noise_channels, recipe.grid.frames)
-    pushed, turned = push_attributes(batch.condition.attributes, quantiles, options.augment)
+    pushed = push_attributes(batch.condition.attributes, quantiles, options.augment)
     asked = Condition(
         torch.cat([batch.condition.attributes, pushed]),
         batch.condition.pitch.repeat(2, 1),
@@ -241,11 +241,7 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     score = F.softplus(-judged.score).mean()
     imagined = Condition(pushed, batch.condition.pitch, batch.condition.velocity)
     wish = class_loss(
-        Verdict(*(one[count:] for one in judged)),
-        imagined,
-        recipe.pitch_range_midi,
-        temperature,
-        1 + (options.knob_weight - 1) * turned,
+        Verdict(*(one[count:] for one in judged)), imagined, recipe.pitch_range_midi, temperature
     )
     again = fakes[:count]
     drift = _moving_mean(again - batch.frames, options.smooth_frames)
@@ -272,8 +268,8 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     }
 
 
-def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> tuple[Tensor, Tensor]:
-    """Soft labels (B, A) as a player turns them, and which of them is a knob that was turned (B, A), 0 or 1.
+def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> Tensor:
+    """Soft labels (B, A) as a player turns them: the strong ones stronger, and one knob anywhere in its range.
 
     DarkGAN raises attributes over their 80th percentile by |N(0, sigma)|; sigma is here ``augment`` times the
     distance from that percentile to the top of the quantile table (A, 33). For every other note one attribute
@@ -288,27 +284,21 @@ def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> tu
     place = torch.randint(quantiles.shape[1], (len(attributes),))
     rows = torch.arange(0, len(attributes), 2)
     pushed[rows, knob[rows]] = quantiles[knob[rows], place[rows]]
-    turned = torch.zeros_like(attributes)
-    turned[rows, knob[rows]] = 1
-    return pushed.clamp(0, 1), turned
+    return pushed.clamp(0, 1)
 
 
 def class_loss(
-    verdict: Verdict,
-    condition: Condition,
-    pitch_range_midi: tuple[int, int],
-    temperature: float,
-    weight: Tensor | None = None,
+    verdict: Verdict, condition: Condition, pitch_range_midi: tuple[int, int], temperature: float
 ) -> Tensor:
     """Categorical cross-entropy on pitch plus binary cross-entropy on soft labels (DarkGAN, eq. 2).
 
-    The student's logits are divided by the same T as the teacher's. Summed over attributes (times ``weight``
-    (B, A), where given), not averaged: the mean of 64 leaves each knob a gradient too small to be heard beside the
-    critic's. A pitch between two semitones counts as the nearest.
+    The student's logits are divided by the same T as the teacher's. Summed over attributes, not averaged: the mean
+    leaves each knob a gradient too small to be heard beside the critic's. A pitch between two semitones counts as
+    the nearest.
     """
     pitch = (condition.pitch[:, 0].round() - pitch_range_midi[0]).long()
     attributes = F.binary_cross_entropy_with_logits(
-        verdict.attributes / temperature, condition.attributes, weight, reduction="none"
+        verdict.attributes / temperature, condition.attributes, reduction="none"
     )
     return F.cross_entropy(verdict.pitch, pitch) + attributes.sum(1).mean()
 
@@ -504,6 +494,47 @@ def contact_sheet(path: Path, state: State, recipe: Recipe, notes: TrainingSet, 
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=90)
     plt.close(figure)
+
+
+def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Give a fresh ``state`` the weights of an ``earlier`` run, and return what that run was (recipe, step).
+
+    Attributes are matched by name: what the earlier run had beside these ``names`` is left at its mean, what it had
+    not starts fresh. Optimisers, steps and the random state start fresh. DarkrackError where the networks differ.
+    """
+    content = load_checkpoint(earlier)
+    facts = json.loads(read_bytes(earlier / "run.json", "the facts of a run", "darkrack train makes one"))
+    old_names = facts["attributes"]
+    both = [(new, old_names.index(name)) for new, name in enumerate(names) if name in old_names]
+    new_at, old_at = (list(one) for one in zip(*both, strict=True)) if both else ([], [])
+    for part, module in state.modules().items():
+        weights = module.state_dict()
+        for key, value in weights.items():
+            old = content[part].get(key)
+            if key in {"condition.attribute_mean", "condition.attribute_scale"}:
+                continue  # of these notes, not of those
+            if key == "condition.first.weight":  # columns: z where there is one, attributes, pitch, velocity
+                after = weights["condition.anchors"].shape[1] + 1
+                before = value.shape[1] - len(names) - after
+                if old is not None and old.shape[1] == before + len(old_names) + after:
+                    value[:, :before] = old[:, :before]
+                    value[:, -after:] = old[:, -after:]
+                    value[:, [before + n for n in new_at]] = old[:, [before + n for n in old_at]]
+                    continue
+            elif key in {"attributes.weight", "attributes.bias"} and old is not None:
+                value[new_at] = old[old_at]
+                continue
+            elif old is not None and old.shape == value.shape:
+                value.copy_(old)
+                continue
+            raise DarkrackError(
+                str(earlier),
+                f"a run whose {part} fits this recipe",
+                f"another {key}",
+                "only attributes may differ",
+            )
+        module.load_state_dict(weights)
+    return {"recipe_sha256": facts["recipe_sha256"], "step": content["step"]}
 
 
 def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, Any]]:

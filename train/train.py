@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", type=Path, required=True, metavar="DIR", help="where checkpoints, log and pictures go"
     )
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="RUN",
+        help="begin with the weights of this run, made by another recipe",
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch (default 2)")
 
 
@@ -35,14 +42,21 @@ def run(args: argparse.Namespace) -> None:
     """Train to the recipe's last step, or go on from the run's checkpoint."""
     import torch
 
-    from train.stages import resume, start_state, train
+    from train.stages import resume, start_state, train, warm_start
 
     recipe, recipe_sha256 = read_recipe(args.recipe)
     torch.set_num_threads(args.threads)
     notes = load_training_set(args.data, recipe, args.threads)
     identity = {"this recipe": recipe_sha256, "these notes": notes.sha256()}
-    state = resume(args.run, identity, recipe, notes) or start_state(recipe, notes)
     facts = run_facts(recipe, recipe_sha256, notes)
+    state = resume(args.run, identity, recipe, notes)
+    if state is not None:
+        known = json.loads(read_bytes(args.run / "run.json", "the facts of a run"))
+        facts["started_from"] = known.get("started_from")
+    else:
+        state = start_state(recipe, notes)
+        if args.start_from:
+            facts["started_from"] = warm_start(state, args.start_from, notes.attributes.names)
     args.run.mkdir(parents=True, exist_ok=True)
     with atomic_path(args.run / "recipe.toml") as temporary:
         temporary.write_bytes(read_bytes(args.recipe, "a training recipe"))
