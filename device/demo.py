@@ -32,6 +32,7 @@ DoubleArray = npt.NDArray[np.float64]
 Curve = tuple[tuple[float, float], ...]  # (beat, position 0..1), straight between
 
 POTS = 4
+LEVEL_DB = -12.0  # of one note: at most four sound at once here, where a song may have sixteen
 SAME = 0.6  # correlation over which two attributes are one to the ear (Guitar and Plucked string: .98)
 POT_PERIOD_MS = 10  # 100 scans of all pots a second; the gate is looked at every millisecond
 # The module's input stage halves the 1 V/oct, so that five octaves fit under the ADC's reference; 0 V is C2.
@@ -139,7 +140,8 @@ def run(args: argparse.Namespace) -> None:
         expected = f"1 to {PHRASE.seconds:g}, the length of the phrase"
         raise DarkrackError("--seconds", expected, f"{args.seconds:g}", "leave it out to hear everything")
     rack = bundle.read(args.bundle)
-    names = choose_attributes(rack.manifest.attributes, rack.manifest.copula)
+    proved = rack.manifest.quality.get("evaluation", {}).get("confirmed_knobs", [])
+    names = choose_attributes(rack.manifest.attributes, rack.manifest.copula, proved)
     take = play(rack, names, PHRASE, args.seconds)
     measured = measure(rack, take)
 
@@ -154,8 +156,12 @@ def run(args: argparse.Namespace) -> None:
         write_json(args.json, {**measured, "attributes": names})
 
 
-def choose_attributes(attributes: Sequence[bundle.Attribute], copula: npt.ArrayLike) -> list[str]:
+def choose_attributes(
+    attributes: Sequence[bundle.Attribute], copula: npt.ArrayLike, proved: Sequence[str] = ()
+) -> list[str]:
     """Four for the pots: those that were measured to obey best, of which no two say the same.
+
+    ``proved`` names those that moved the teacher when they were moved alone (`darkrack evaluate`): they come first.
 
     Two say the same where their normal scores correlate by more than SAME; what is equal goes by the bundle's order.
     Raises DarkrackError where a bundle has fewer.
@@ -164,7 +170,9 @@ def choose_attributes(attributes: Sequence[bundle.Attribute], copula: npt.ArrayL
         raise DarkrackError("demo", f"a bundle with {POTS} attributes", str(len(attributes)))
     alike = np.abs(np.asarray(copula)) > SAME
     measured = [-1.0 if one.correlation is None else one.correlation for one in attributes]
-    obedient = sorted(range(len(attributes)), key=lambda n: measured[n], reverse=True)
+    obedient = sorted(
+        range(len(attributes)), key=lambda n: (attributes[n].name in proved, measured[n]), reverse=True
+    )
     chosen: list[int] = []
     for n in obedient:
         if len(chosen) < POTS and not alike[n, chosen].any():
@@ -180,7 +188,7 @@ def play(rack: bundle.Bundle, names: Sequence[str], phrase: Phrase, seconds: flo
     from device.performance import SAMPLE_RATE_HZ, Performance
 
     begin = time.perf_counter()
-    performance = Performance(rack, Patch())
+    performance = Performance(rack, Patch(level_db=LEVEL_DB))
     ready_s = time.perf_counter() - begin
 
     clock = simulation.Clock()

@@ -164,6 +164,8 @@ def test_no_two_pots_say_the_same() -> None:
     copula[2, 3] = copula[3, 2] = -0.7
     assert demo.choose_attributes(measured, copula) == ["a", "c", "e", "f"]
     assert demo.choose_attributes(measured, np.ones((6, 6))) == ["a", "b", "c", "d"]
+    # What moved the teacher alone comes first.
+    assert demo.choose_attributes(measured, copula, ["f", "b"]) == ["b", "f", "c", "e"]
 
 
 @pytest.mark.parametrize("seconds", ["0.5", "1000", "nan"])
