@@ -21,7 +21,7 @@ from device import bundle as bundles
 from device.bundle import Bundle
 from device.files import write_json
 from device.generator import Generator
-from device.partials import NoteFrames, Partials
+from device.partials import NoteFrames, Partials, nominal_hz
 
 if TYPE_CHECKING:
     from device.voices import VoiceBank
@@ -175,7 +175,7 @@ def full_bank(grid: Partials, key_midi: int, rows: int) -> VoiceBank:
         loop_end=grid.frames - 1,
     )
     for voice in range(VOICES):
-        bank.start(voice, note, frequency_hz(key_midi), gain=1 / VOICES)
+        bank.start(voice, note, nominal_hz(key_midi), gain=1 / VOICES)
     return bank
 
 
@@ -186,12 +186,7 @@ def highest_full_key(grid: Partials) -> int:
 
 def rows_at(grid: Partials, key_midi: int) -> int:
     """How many partials of a key lie below the limit: 16 kHz / 65.4 Hz = 244 at MIDI 36."""
-    return max(math.floor(grid.limit_hz / frequency_hz(key_midi)), 1)
-
-
-def frequency_hz(key_midi: float) -> float:
-    """Equal temperament, A4 (69) = 440 Hz."""
-    return 440.0 * 2 ** ((key_midi - 69) / 12)
+    return max(math.floor(grid.limit_hz / nominal_hz(key_midi)), 1)
 
 
 def processor() -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DarkrackError
+from device.partials import nominal_hz, sounding_rows
 
 if TYPE_CHECKING:
     from device.bundle import Bundle
@@ -101,7 +102,7 @@ class Generator:
         self._where = f"{bundle.path}: variant {self.variant}"
         self._shapes = manifest.inputs
         self._lowest, self._highest = manifest.pitch_range_midi
-        self._limit_hz = manifest.representation.limit_hz
+        self._grid = manifest.representation
         model = bundle.model(self.variant)
         self._network = Network(
             model, self._where, manifest.inputs, manifest.output, threads=threads, reference=reference
@@ -131,8 +132,7 @@ class Generator:
         }
         frames: FloatArray = self._network(tensors)[0]
         # Training never looked at rows above the limit, so what the network says there means nothing.
-        heard_hz = 440.0 * 2.0 ** ((heard_midi - 69.0) / 12.0)
-        frames[0, max(int(self._limit_hz / heard_hz), 1) :] = 0.0
+        frames[0, sounding_rows(nominal_hz(heard_midi), self._grid) :] = 0.0
         return frames
 
     def _row(self, name: str, values: npt.ArrayLike) -> FloatArray:

@@ -71,6 +71,16 @@ class NoteFrames:
     loop_end: int
 
 
+def nominal_hz(pitch_midi: float) -> float:
+    """Equal temperament, A4 = MIDI 69 = 440 Hz."""
+    return float(440.0 * 2.0 ** ((pitch_midi - 69.0) / 12.0))
+
+
+def sounding_rows(f0_hz: float, grid: Partials) -> int:
+    """How many rows of the grid lie at or below ``limit_hz`` for this fundamental (at least 1)."""
+    return max(1, min(grid.rows, int(grid.limit_hz / f0_hz)))
+
+
 def decode(output: npt.NDArray[np.floating], partials: Partials) -> NoteFrames:
     """Turn the generator's output into frames that can be held, exactly in tune with the f0 asked for.
 

@@ -17,7 +17,7 @@ from device.bundle import Bundle
 from device.errors import DarkrackError
 from device.generator import Generator
 from device.knobs import Knobs
-from device.partials import NoteFrames, decode
+from device.partials import NoteFrames, decode, nominal_hz
 from device.patch import SETTING_MAX, Patch, nearest
 from device.voices import VoiceBank
 
@@ -296,7 +296,7 @@ class Performance:
         return voice.pitch_midi + self._channel(voice.channel).bend_semitones
 
     def _f0_hz(self, voice: _Voice) -> float:
-        return float(440.0 * 2.0 ** ((self._pitch(voice) - 69.0) / 12.0))
+        return nominal_hz(self._pitch(voice))
 
     def _gain(self, voice: _Voice) -> float:
         level = 10.0 ** (self._patch.level_db / 20.0)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from train.notes import Note, nominal_hz, note_name, write_notes
+from device.partials import nominal_hz
+from train.notes import Note, note_name, write_notes
 
 RATE_HZ = 48_000
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.errors import DarkrackError
+from device.partials import nominal_hz
 from train import folder
 from train.folder import (
     note_number,
@@ -22,7 +23,7 @@ from train.folder import (
     samples_by_table,
     takes,
 )
-from train.notes import SAMPLE_RATE_HZ, nominal_hz
+from train.notes import SAMPLE_RATE_HZ
 from train.pitch import measure
 
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.errors import DarkrackError
+from device.partials import nominal_hz
 from train.notes import (
     CHECKS,
     FIELDS,
     Note,
-    nominal_hz,
     note_name,
     read_audio,
     read_notes,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.notes import nominal_hz
+from device.partials import nominal_hz
 from train.pitch import measure
 
 FS = 48_000

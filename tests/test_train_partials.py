@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.errors import DarkrackError
-from device.partials import Partials, decode
+from device.partials import Partials, decode, sounding_rows
 from device.voices import VoiceBank
-from train.partials import encode, sounding_rows, synthesize
+from train.partials import encode, synthesize
 
 GRID = Partials(rows=80, frames=128, frame_rate_hz=125.0, floor_db=-100.0, limit_hz=16_000.0)
 RATE_HZ = 48_000

@@ -16,11 +16,11 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from device.errors import DarkrackError
-from device.files import atomic_path
-from device.partials import Partials
+from device.files import atomic_path, read_bytes
+from device.partials import Partials, nominal_hz
 from train.attributes import copula, quantile_table
 from train.label import read_labels
-from train.notes import Note, nominal_hz, read_audio, read_notes, split
+from train.notes import Note, read_audio, read_notes, split
 from train.partials import encode
 from train.recipe import Recipe
 
@@ -97,13 +97,16 @@ def load_training_set(folder: Path, recipe: Recipe, jobs: int = 2) -> TrainingSe
     notes, maps, places = _encoded(folder, notes, recipe.grid, jobs)
     parts = {name: np.array(rows, np.int64) for name, rows in split(notes).items()}
     rows = [row_of[n.note_str] for n in notes]
-    ranked = json.loads((folder / f"attributes-{recipe.labels.teacher}.json").read_text())["attributes"]
+    ranking_file = folder / f"attributes-{recipe.labels.teacher}.json"
+    ranked = json.loads(read_bytes(ranking_file, "ranked attributes", "darkrack label writes them"))[
+        "attributes"
+    ]
     ranking = [int(one["index"]) for one in ranked[: SCREENED * recipe.labels.attributes]]
     alike = np.abs(copula(labels.logits[rows][parts["train"]][:, ranking]))
     kept = distinct(alike, recipe.labels.distinct)[: recipe.labels.attributes]
     if len(kept) < recipe.labels.attributes:
         raise DarkrackError(
-            f"{folder}: attributes-{recipe.labels.teacher}.json",
+            str(ranking_file),
             f"at least {recipe.labels.attributes} attributes that correlate by no more than {recipe.labels.distinct:g}",
             str(len(kept)),
             "ask for fewer, or for less distinct ones, in the recipe's [labels]",
@@ -182,16 +185,17 @@ def _cache_path(folder: Path, file: str, members: list[Note], grid: Partials) ->
     return folder / "frames" / f"{Path(file).stem}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.npy"
 
 
+def encode_note(folder: Path, note: Note, grid: Partials) -> npt.NDArray[np.float32]:
+    """One note of a data set on the grid, (2, rows, frames), from the f0 that was measured where there is one."""
+    audio = read_audio(
+        folder, note, (grid.frames + 4) / grid.frame_rate_hz
+    )  # the last windows reach past the end
+    return encode(audio, note.sample_rate, note.f0_hz or nominal_hz(note.pitch), grid)
+
+
 def _encode_file(folder: Path, members: list[Note], grid: Partials, path: Path) -> None:
-    seconds = (grid.frames + 4) / grid.frame_rate_hz
-    with threadpool_limits(
-        1
-    ):  # there is a process for each core; BLAS threads on top of them made it 9 times slower
-        frames = np.stack(
-            [
-                encode(read_audio(folder, n, seconds), n.sample_rate, n.f0_hz or nominal_hz(n.pitch), grid)
-                for n in members
-            ]
-        ).astype(np.float16)
+    # There is a process for each core; BLAS threads on top of them made it 9 times slower.
+    with threadpool_limits(1):
+        frames = np.stack([encode_note(folder, note, grid) for note in members]).astype(np.float16)
     with atomic_path(path) as temporary:
         np.save(temporary, frames)

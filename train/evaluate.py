@@ -27,11 +27,10 @@ from device.errors import DarkrackError
 from device.files import write_json
 from device.generator import Generator
 from device.knobs import Knobs
-from device.partials import decode
+from device.partials import decode, nominal_hz
 from device.recording import centroid_hz, level, pitch_cents
-from train.dataset import soft_label
-from train.notes import Note, nominal_hz, read_audio, read_notes, split
-from train.partials import encode
+from train.dataset import encode_note, soft_label
+from train.notes import Note, read_audio, read_notes, split
 from train.teacher import Teacher, load_teacher
 
 if TYPE_CHECKING:
@@ -209,12 +208,10 @@ def compare(listener: Listener, folder: Path, part: str, count: int, seed: int) 
     notes, reference = _held_out(listener, folder, (part,), count, random)
 
     def real(note: Note) -> FloatArray:
-        return _at_48k(read_audio(folder, note, HEARD_S), note.sample_rate)
+        return _real(folder, note)
 
     def resynthesis(note: Note) -> FloatArray:
-        audio = read_audio(folder, note, (grid.frames + 4) / grid.frame_rate_hz)
-        frames = encode(audio, note.sample_rate, note.f0_hz or nominal_hz(note.pitch), grid)
-        return listener.play(frames, note.pitch, HEARD_S)
+        return listener.play(encode_note(folder, note, grid), note.pitch, HEARD_S)
 
     heard = {
         "real": listener.hear_all(notes, real, "real"),
@@ -306,9 +303,7 @@ def turn_knobs(listener: Listener, folder: Path, pairs: int, seed: int) -> dict[
     random = np.random.default_rng(seed + 1)
     notes, _ = _held_out(listener, folder, tuple(PARTS), pairs, random)
     notes = [notes[n % len(notes)] for n in range(pairs)]
-    real = listener.hear_all(
-        notes, lambda note: _at_48k(read_audio(folder, note, HEARD_S), note.sample_rate), "labels"
-    ).logits[:, listener.classes]
+    real = listener.hear_all(notes, lambda note: _real(folder, note), "labels").logits[:, listener.classes]
     spread = real.std(axis=0)
     labels = soft_label(real, manifest.temperature)
     z = random.standard_normal((pairs, manifest.latent_size), np.float32)
@@ -410,13 +405,14 @@ def _held_out(
     return unseen_notes, train
 
 
-def _at_48k(audio: FloatArray, sample_rate_hz: int) -> FloatArray:
-    """Resampled where the set has another rate."""
-    if sample_rate_hz == SAMPLE_RATE_HZ:
+def _real(folder: Path, note: Note) -> FloatArray:
+    """The first second of a real note at 48 kHz, resampled where the set has another rate."""
+    audio = read_audio(folder, note, HEARD_S)
+    if note.sample_rate == SAMPLE_RATE_HZ:
         return audio
     import soxr
 
-    resampled: FloatArray = soxr.resample(audio, sample_rate_hz, SAMPLE_RATE_HZ)
+    resampled: FloatArray = soxr.resample(audio, note.sample_rate, SAMPLE_RATE_HZ)
     return resampled
 
 

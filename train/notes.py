@@ -73,11 +73,6 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "unnamed"
 
 
-def nominal_hz(pitch: float) -> float:
-    """Equal temperament, A4 = MIDI 69 = 440 Hz."""
-    return float(440.0 * 2.0 ** ((pitch - 69.0) / 12.0))
-
-
 def read_notes(folder: Path) -> list[Note]:
     """The notes of a data set, in the order of its notes.csv.
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DarkrackError
-from device.partials import Partials
+from device.partials import Partials, sounding_rows
 
 if TYPE_CHECKING:
     import torch
@@ -55,11 +55,6 @@ def encode(audio: FloatArray, sample_rate_hz: int, f0_hz: float, grid: Partials)
     encoded[0, :rows] = np.maximum(1 - level_db / grid.floor_db, 0).T
     encoded[1, :rows] = np.clip(deviation, -1, 1).T
     return encoded
-
-
-def sounding_rows(f0_hz: float, grid: Partials) -> int:
-    """How many rows of the grid lie at or below ``limit_hz`` for this fundamental (at least 1)."""
-    return max(1, min(grid.rows, int(grid.limit_hz / f0_hz)))
 
 
 def _refined_f0(audio: FloatArray, sample_rate_hz: int, f0_hz: float, grid: Partials) -> float:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from train.notes import nominal_hz
+from device.partials import nominal_hz
 
 SILENT_DB = -70.0  # a note whose peak stays under this has no sample behind it
 TUNE_CENTS = 50.0  # nearer than half a semitone is the key that was pressed

@@ -28,10 +28,9 @@ from tqdm import tqdm
 
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
+from device.partials import nominal_hz, sounding_rows
 from train.dataset import TrainingSet
 from train.networks import Condition, Critic, Encoder, Generator, Verdict, nn_bias
-from train.notes import nominal_hz
-from train.partials import sounding_rows
 from train.recipe import Recipe, read_recipe
 
 CHECKPOINT = "checkpoint.pt"
