@@ -139,13 +139,13 @@ def test_an_interruption_loses_little(folder: Path, weights: Path, monkeypatch: 
     whole, calls = Teacher.hear, 0
 
     def interrupted(
-        self: Teacher, audio: npt.NDArray[np.float32], sample_rate_hz: int
+        self: Teacher, audio: npt.NDArray[np.float32], sample_rate_hz: int, bed_dbfs: float | None = None
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        return whole(self, audio, sample_rate_hz)
+        return whole(self, audio, sample_rate_hz, bed_dbfs)
 
     monkeypatch.setattr(train.label, "CHECKPOINT_NOTES", 10)
     monkeypatch.setattr(Teacher, "hear", interrupted)
@@ -204,6 +204,12 @@ def test_errors_leave_by_the_front_door(
 ) -> None:
     assert _command(folder, weights.with_name("none.onnx")) == 1
     assert "hint: mn04_as is in the releases" in capsys.readouterr().err
+    assert darkrack.main(["label", "--data", str(folder)]) == 1
+    printed = capsys.readouterr().err
+    assert "--weights: expected the network of mn04" in printed
+    assert "hint: mn04_as is in the releases" in printed
+    assert _command(folder, weights, "--teacher", "descriptors") == 1
+    assert "--weights: expected none" in capsys.readouterr().err
     assert _command(folder, weights, "--threads", "0") == 1
     assert "--threads: expected at least 1" in capsys.readouterr().err
     assert _command(folder.with_name("nowhere"), weights) == 1

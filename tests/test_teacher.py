@@ -10,6 +10,7 @@ from teachers import plucked, write_classes, write_network
 
 from device.errors import DarkrackError
 from train.teacher import (
+    KINDS,
     at_listening_level,
     heard_second,
     load_teacher,
@@ -34,7 +35,7 @@ def test_mn04_reproduces_golden(darkrack_data: Path) -> None:
     teacher = load_teacher("mn04", darkrack_data / "teachers" / "mn04_as.onnx")
     assert teacher.official
     assert teacher.classes[140] == "Guitar"
-    spectrogram = teacher.spectrogram(golden["wav32k"])
+    spectrogram = mn04_spectrogram(golden["wav32k"])
     logits, embeddings = teacher.infer(spectrogram)
     np.testing.assert_allclose(spectrogram, golden["mn04_spec"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(logits, golden["mn04_logits"], atol=1e-4, rtol=0)
@@ -51,7 +52,7 @@ def test_yamnet_reproduces_golden(darkrack_data: Path) -> None:
     golden = np.load(darkrack_data / "teachers" / "golden.npz")
     teacher = load_teacher("yamnet", darkrack_data / "teachers" / "yamnet_float.onnx")
     assert teacher.official
-    bands = teacher.spectrogram(golden["wav16k"])
+    bands = teacher.front_end(golden["wav16k"])
     np.testing.assert_allclose(np.exp(bands), np.exp(golden["yamnet_log_mel"]), atol=1e-4, rtol=0)
     logits, embeddings = teacher.infer(golden["yamnet_log_mel"])
     np.testing.assert_allclose(logits, golden["yamnet_logits"], atol=1e-4, rtol=0)
@@ -195,11 +196,26 @@ def test_a_file_that_is_no_network_is_refused(tiny: Path) -> None:
         load_teacher("mn04", tiny)
 
 
-def test_an_unknown_teacher_and_no_threads_are_refused(tiny: Path) -> None:
+def test_an_unknown_teacher_is_refused(tiny: Path) -> None:
     with pytest.raises(DarkrackError, match="mn04 or yamnet"):
         load_teacher("vggish", tiny)
-    with pytest.raises(DarkrackError, match="at least 1"):
-        load_teacher("mn04", tiny, threads=0)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_network_without_its_file_says_where_to_get_it(name: str) -> None:
+    with pytest.raises(DarkrackError, match="the network of") as caught:
+        load_teacher(name)
+    assert caught.value.where == "--weights"
+    assert caught.value.hint
+
+
+def test_descriptors_take_no_files(tiny: Path) -> None:
+    with pytest.raises(DarkrackError, match="computed") as caught:
+        load_teacher("descriptors", tiny)
+    assert caught.value.where == "--weights"
+    with pytest.raises(DarkrackError, match="computed") as caught:
+        load_teacher("descriptors", classes_path=tiny)
+    assert caught.value.where == "--classes"
 
 
 def test_audio_that_cannot_be_heard_is_refused(tiny: Path) -> None:

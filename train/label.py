@@ -28,14 +28,7 @@ from device.errors import DarkrackError
 from device.files import atomic_path, write_json
 from train.attributes import EXCLUDED, rank, read_accuracy, read_excluded
 from train.notes import Note, read_audio, read_notes
-from train.teacher import (
-    BATCH_NOTES,
-    HEARD_S,
-    KINDS,
-    LISTENING_DBFS,
-    Teacher,
-    load_teacher,
-)
+from train.teacher import BATCH_NOTES, HEARD_S, KINDS, LISTENING_DBFS, TEACHERS, Teacher, load_teacher
 
 Floats = npt.NDArray[np.float32]
 
@@ -200,10 +193,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, required=True, metavar="DIR", help="the data set: notes.csv and audio"
     )
     parser.add_argument(
-        "--teacher", choices=list(KINDS), default="mn04", help="who hears the notes (default mn04)"
+        "--teacher", choices=TEACHERS, default="mn04", help="who hears the notes (default mn04)"
     )
     parser.add_argument(
-        "--weights", type=Path, required=True, metavar="PATH", help="the teacher's network in ONNX"
+        "--weights",
+        type=Path,
+        metavar="PATH",
+        help="the teacher's network; descriptors have none",
     )
     parser.add_argument(
         "--classes",
@@ -220,9 +216,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--excluded",
         type=Path,
-        default=EXCLUDED,
         metavar="FILE",
-        help="classes that make no knob, one a line",
+        help="classes that make no knob, one a line (default: train/attributes_excluded.txt for AudioSet's "
+        "classes, none of the descriptors)",
     )
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="notes heard at a time (default 1)"
@@ -233,14 +229,16 @@ def run(options: argparse.Namespace) -> None:
     """Label a data set and rank its attributes."""
     if options.threads < 1:
         raise DarkrackError("--threads", "at least 1", str(options.threads))
-    teacher = load_teacher(options.teacher, options.weights, classes_path=options.classes)
+    teacher = load_teacher(options.teacher, options.weights, options.classes)
     if not teacher.official:
         print(
             f"{options.weights} is not the {teacher.name} that we know (SHA-256 {teacher.weights_sha256}): "
             "used as it is, but labels and figures will differ from published ones",
             file=sys.stderr,
         )
-    excluded = read_excluded(options.excluded, teacher.classes)
+    excluded: frozenset[str] = frozenset()
+    if options.excluded or teacher.name in KINDS:
+        excluded = read_excluded(options.excluded or EXCLUDED, teacher.classes)
     accuracy = read_accuracy(options.per_class_accuracy) if options.per_class_accuracy else None
     labels, heard = label(options.data, teacher, options.threads)
     attributes = rank(labels.logits, labels.classes, excluded, accuracy)

@@ -12,9 +12,8 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from device.errors import DarkrackError
 from device.files import read_bytes
 
 Floats = npt.NDArray[np.float32]
+Infer = Callable[[Floats], tuple[Floats, Floats]]  # logits and embeddings of what a front end made
 
 HEARD_S = 1.0  # of every note; the paper's length too
 LISTENING_DBFS = -15.0  # NSynth's notes, most of them normalised to peaks near 1, have a median of about this
@@ -33,8 +33,12 @@ BATCH_NOTES = 8  # 3 MB of frames a batch stay in the second-level cache
 class Teacher:
     """A tagger that hears notes.
 
-    ``classes`` are the names of its outputs in order. ``weights_sha256`` is over the network's file and the
-    ``.data`` file beside it, where there is one; ``official`` says that these are the ones we know.
+    ``classes`` are the names of its outputs in order. ``weights_sha256`` is over all that decides what it
+    says: of an ONNX network the file and the ``.data`` file beside it, of the descriptors their version and
+    calibration. ``official`` says that this is the one we know.
+
+    ``front_end`` makes of a second (B, sample_rate_hz) at listening level what ``infer`` takes; ``infer``
+    makes of that logits (B, C) and embeddings (B, E), float32. Both are safe to call from several threads.
     """
 
     name: str
@@ -43,79 +47,70 @@ class Teacher:
     embedding_size: int
     weights_sha256: str
     official: bool
-    _kind: _Kind = field(repr=False)
-    _session: Any = field(repr=False)
+    front_end: Callable[[Floats], Floats] = field(repr=False)
+    infer: Infer = field(repr=False)
 
-    def spectrogram(self, audio: Floats) -> Floats:
-        """What the network sees of ``audio`` (B, samples) at the teacher's rate, as it is: nothing tiled."""
-        return self._kind.spectrogram(audio)
-
-    def infer(self, spectrogram: Floats) -> tuple[Floats, Floats]:
-        """Logits (B, C) and embeddings (B, E) of spectrograms (B, ...), as ``spectrogram`` makes them."""
-        outputs = self._session.run(
-            list(self._kind.outputs), {self._kind.input: self._kind.shape(spectrogram)}
-        )
-        return outputs[0], outputs[1]
-
-    def hear(self, audio: Floats, sample_rate_hz: int) -> tuple[Floats, Floats]:
+    def hear(
+        self, audio: Floats, sample_rate_hz: int, bed_dbfs: float | None = None
+    ) -> tuple[Floats, Floats]:
         """Logits (B, C) and embeddings (B, E), float32, of the first second of ``audio`` (B, samples).
 
         Shorter audio is followed by silence. The first second is cut, brought to the listening level and then
-        resampled (soxr, HQ), so neither what follows it nor its level changes anything. mn04 hears it three
-        times in a row, which raised the mean AUC of instrument recognition from .89 to .91. Safe to call from
-        several threads.
+        resampled (soxr, HQ), so neither what follows it nor its level changes anything. ``bed_dbfs`` lays the
+        noise of ``noise_bed`` under every note: for comparing kinds of notes, never for labels. Safe to call
+        from several threads.
 
-        Raises DarkrackError for audio that is not (B, samples), not finite, or of an impossible rate.
+        Raises DarkrackError for audio that is not (B, samples), not finite, or of an impossible rate, and for
+        a bed that is no level below 0 dBFS.
         """
         check_audio(audio, sample_rate_hz)
         logits = np.empty((len(audio), len(self.classes)), np.float32)
         embeddings = np.empty((len(audio), self.embedding_size), np.float32)
         for begin in range(0, len(audio), BATCH_NOTES):
             batch = slice(begin, begin + BATCH_NOTES)
-            second = heard_second(audio[batch], sample_rate_hz, self.sample_rate_hz)
-            logits[batch], embeddings[batch] = self.infer(self._kind.spectrogram_of_second(second))
+            second = heard_second(audio[batch], sample_rate_hz, self.sample_rate_hz, bed_dbfs)
+            logits[batch], embeddings[batch] = self.infer(self.front_end(second))
         return logits, embeddings
 
 
-def load_teacher(
-    name: str, weights_path: Path, threads: int = 1, classes_path: Path | None = None
-) -> Teacher:
-    """The teacher ``name`` (``mn04`` or ``yamnet``) with its weights, an ONNX file.
+def load_teacher(name: str, weights_path: Path | None = None, classes_path: Path | None = None) -> Teacher:
+    """The teacher ``name``, one of ``TEACHERS``, with its weights.
 
-    ``classes_path`` is a CSV with a column ``display_name``; by default ``audioset_527.csv`` (mn04) or
-    ``yamnet_521.csv`` (YAMNet) beside the weights. ``threads`` are the network's.
+    ``weights_path`` is the network's file; the descriptors have none. ``classes_path`` is a CSV with a column
+    ``display_name``; by default the list of the teacher's classes beside the weights, ``audioset_527.csv`` or
+    ``yamnet_521.csv``. A network runs in one thread: several notes are heard at a time by several callers.
 
-    Raises DarkrackError for an unknown name, files that are missing or unreadable, a network with other
-    inputs or outputs, or a number of classes that does not agree.
+    Raises DarkrackError for an unknown name, weights or classes that a teacher does not take, files that are
+    missing or unreadable, a network with other inputs or outputs, or a number of classes that does not agree.
     """
+    if name == "descriptors":
+        for option, path in (("--weights", weights_path), ("--classes", classes_path)):
+            if path is not None:
+                raise DarkrackError(option, "none: descriptors are computed, not learned", str(path))
+        from train import descriptors
+
+        return descriptors.load()
     if name not in KINDS:
-        raise DarkrackError("--teacher", " or ".join(KINDS), name)
-    if threads < 1:
-        raise DarkrackError("--threads", "at least 1", str(threads))
+        raise DarkrackError("--teacher", " or ".join(TEACHERS), name)
     kind = KINDS[name]
+    if weights_path is None:
+        raise DarkrackError("--weights", f"the network of {name}", "none", kind.where_to_get)
     digest = _weights_digest(weights_path, kind)
     classes = _read_classes(classes_path or weights_path.with_name(kind.classes_file), kind)
-
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what is wrong is said by our error
-    try:
-        session = onnxruntime.InferenceSession(str(weights_path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no public base
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    network = kind.open(weights_path, kind)
+    if network.classes != len(classes):
         raise DarkrackError(
-            str(weights_path), f"the network of {name} in ONNX", reason, kind.where_to_get
-        ) from error
-    sizes = _output_sizes(session, kind, weights_path)
-    if sizes[0] != len(classes):
-        raise DarkrackError(
-            str(weights_path), f"{len(classes)} classes, as in the list of classes", f"{sizes[0]}"
+            str(weights_path), f"{len(classes)} classes, as in the list of classes", f"{network.classes}"
         )
     return Teacher(
-        name, classes, kind.sample_rate_hz, sizes[1], digest, digest == kind.official_sha256, kind, session
+        name,
+        classes,
+        kind.sample_rate_hz,
+        network.embedding_size,
+        digest,
+        digest == kind.official_sha256,
+        kind.front_end,
+        network.infer,
     )
 
 
@@ -147,14 +142,39 @@ def at_listening_level(audio: Floats, sample_rate_hz: int) -> Floats:
     return np.asarray(audio * gain[:, None], np.float32)
 
 
-def heard_second(audio: Floats, from_hz: int, to_hz: int) -> Floats:
-    """The first second of ``audio`` (B, samples) at listening level and at ``to_hz``: exactly (B, to_hz)."""
+def noise_bed(sample_rate_hz: int, level_dbfs: float) -> Floats:
+    """One second of white Gaussian noise (sample_rate_hz,) with an RMS of ``level_dbfs``, always the same.
+
+    The taggers hear what lies under -80 dBFS, where a real note has its room, a resynthesis little and a
+    generated note nothing: the same bed under all of them leaves the notes to be told apart, not their floors.
+    Raises DarkrackError for a level that is not finite or not below 0 dBFS.
+    """
+    if not (np.isfinite(level_dbfs) and level_dbfs < 0.0):
+        raise DarkrackError("the noise bed", "a level below 0 dBFS", f"{level_dbfs} dBFS")
+    return np.asarray(_unit_noise(sample_rate_hz) * 10 ** (level_dbfs / 20), np.float32)
+
+
+@lru_cache(maxsize=4)
+def _unit_noise(sample_rate_hz: int) -> npt.NDArray[np.float64]:
+    noise = np.random.default_rng(80).standard_normal(round(HEARD_S * sample_rate_hz))
+    unit: npt.NDArray[np.float64] = noise / np.sqrt(np.mean(noise**2))
+    return unit
+
+
+def heard_second(audio: Floats, from_hz: int, to_hz: int, bed_dbfs: float | None = None) -> Floats:
+    """The first second of ``audio`` (B, samples) at listening level and at ``to_hz``: exactly (B, to_hz).
+
+    The noise bed, where one is asked for, is laid at ``from_hz``, so what carries no sound above half of it
+    gets no noise there either.
+    """
     import soxr
 
     cut = np.zeros((len(audio), round(HEARD_S * from_hz)), np.float32)
     kept = min(cut.shape[1], audio.shape[1])
     cut[:, :kept] = audio[:, :kept]
     cut = at_listening_level(cut, from_hz)
+    if bed_dbfs is not None:
+        cut += noise_bed(from_hz, bed_dbfs)
     if from_hz == to_hz:
         return cut
     second = np.zeros((len(audio), round(HEARD_S * to_hz)), np.float32)
@@ -272,6 +292,15 @@ def _mel_triangles(bins_hz: npt.NDArray[np.float64], bands: int, low_hz: float, 
 
 
 @dataclass(frozen=True)
+class _Network:
+    """A network that is ready to run."""
+
+    infer: Infer
+    classes: int
+    embedding_size: int
+
+
+@dataclass(frozen=True)
 class _Kind:
     """What is known of a teacher before its weights are read."""
 
@@ -280,11 +309,40 @@ class _Kind:
     classes_file: str
     official_sha256: str
     where_to_get: str
-    spectrogram: Callable[[Floats], Floats]
-    spectrogram_of_second: Callable[[Floats], Floats]
-    shape: Callable[[Floats], Floats]  # from a spectrogram to the network's input
-    input: str
-    outputs: tuple[str, str]
+    front_end: Callable[[Floats], Floats]
+    open: Callable[[Path, _Kind], _Network]
+
+
+def _open_onnx(
+    path: Path, kind: _Kind, seen: str, outputs: tuple[str, str], shape: Callable[[Floats], Floats]
+) -> _Network:
+    """The ONNX network in ``path``: its input ``seen`` takes what ``shape`` makes of the front end's frames."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what is wrong is said by our error
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no public base
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DarkrackError(str(path), "the teacher's network in ONNX", reason, kind.where_to_get) from error
+    inputs = [item.name for item in session.get_inputs()]
+    declared = {item.name: item.shape for item in session.get_outputs()}
+    if inputs != [seen] or not set(outputs) <= set(declared):
+        raise DarkrackError(
+            str(path),
+            f"the input {seen!r} and the outputs {outputs}",
+            f"{inputs} and {list(declared)}",
+            kind.where_to_get,
+        )
+
+    def infer(frames: Floats) -> tuple[Floats, Floats]:
+        logits, embeddings = session.run(list(outputs), {seen: shape(frames)})
+        return logits, embeddings
+
+    return _Network(infer, int(declared[outputs[0]][-1]), int(declared[outputs[1]][-1]))
 
 
 KINDS = {
@@ -296,11 +354,10 @@ KINDS = {
         official_sha256="576dbb37162eb369d537e8579bb4354d8cd80ebdae2c665c144980a80f4406a3",
         where_to_get="mn04_as is in the releases of github.com/fschmid56/EfficientAT (MIT): export it to "
         "ONNX with the input 'spec' and the outputs 'logits' and 'features', keep the .data file beside it",
-        spectrogram=mn04_spectrogram,
-        spectrogram_of_second=mn04_spectrogram_of_tiled,
-        shape=lambda spectrogram: spectrogram[:, None],
-        input="spec",
-        outputs=("logits", "features"),
+        front_end=mn04_spectrogram_of_tiled,
+        open=partial(
+            _open_onnx, seen="spec", outputs=("logits", "features"), shape=lambda frames: frames[:, None]
+        ),
     ),
     "yamnet": _Kind(
         sample_rate_hz=YAMNET_RATE_HZ,
@@ -309,18 +366,18 @@ KINDS = {
         official_sha256="85f344864cb453d029b9efef5adcc39874ed16890f253a5941dd3f89f3f9c3e5",
         where_to_get="YAMNet is on TensorFlow Hub (google/yamnet, Apache-2.0): convert it to ONNX with the "
         "input 'log_mel' and the outputs 'logits' and 'embedding'",
-        spectrogram=yamnet_spectrogram,
-        spectrogram_of_second=yamnet_spectrogram,
-        shape=lambda spectrogram: spectrogram,
-        input="log_mel",
-        outputs=("logits", "embedding"),
+        front_end=yamnet_spectrogram,
+        open=partial(
+            _open_onnx, seen="log_mel", outputs=("logits", "embedding"), shape=lambda frames: frames
+        ),
     ),
 }
+TEACHERS = (*KINDS, "descriptors")
 
 
 def _weights_digest(path: Path, kind: _Kind) -> str:
     """SHA-256 over the network's file and the external data beside it, where there are any."""
-    digest = hashlib.sha256(read_bytes(path, "the teacher's weights, an ONNX file", kind.where_to_get))
+    digest = hashlib.sha256(read_bytes(path, "the teacher's weights", kind.where_to_get))
     data = path.with_name(path.name + ".data")
     if data.exists():
         digest.update(read_bytes(data, "the weights' external data", kind.where_to_get))
@@ -341,17 +398,3 @@ def _read_classes(path: Path, kind: _Kind) -> tuple[str, ...]:
             str(path), "a different display_name in every row", "one that is empty or there twice"
         )
     return names
-
-
-def _output_sizes(session: Any, kind: _Kind, path: Path) -> tuple[int, int]:
-    """Classes and embedding size that the network declares; DarkrackError where its names are other ones."""
-    inputs = [item.name for item in session.get_inputs()]
-    declared = {item.name: item.shape for item in session.get_outputs()}
-    if inputs != [kind.input] or not set(kind.outputs) <= set(declared):
-        raise DarkrackError(
-            str(path),
-            f"the input {kind.input!r} and the outputs {kind.outputs}",
-            f"{inputs} and {list(declared)}",
-            kind.where_to_get,
-        )
-    return int(declared[kind.outputs[0]][-1]), int(declared[kind.outputs[1]][-1])
