@@ -1,8 +1,8 @@
-"""The teachers: two AudioSet taggers whose soft labels the generator learns, each with its exact ears.
+"""The teachers: taggers whose soft labels the generator learns and whose ears judge it, each with its own.
 
-A teacher is a network in ONNX that takes a spectrogram; the front end before it is ours, in numpy. Both
-networks see the logarithm of very small powers, so what lies 80 dB under full scale still moves their logits:
-a front end has to be the right one, not a similar one.
+A tagger is a network that takes a spectrogram; the front end before it is ours. The networks see the
+logarithm of very small powers, so what lies 80 dB under full scale still moves their logits: a front end has
+to be the right one, not a similar one. The descriptors are heard through the same door (train.descriptors).
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Teacher:
         """Logits (B, C) and embeddings (B, E), float32, of the first second of ``audio`` (B, samples).
 
         Shorter audio is followed by silence. The first second is cut, brought to the listening level and then
-        resampled (soxr, HQ), so neither what follows it nor its level changes anything. ``bed_dbfs`` lays the
-        noise of ``noise_bed`` under every note: for comparing kinds of notes, never for labels. Safe to call
-        from several threads.
+        resampled (soxr, HQ), so neither what follows it nor its level changes anything. ``bed_dbfs`` then lays
+        the noise of ``noise_bed`` under every note, whatever rate it came at: for comparing kinds of notes,
+        never for labels. Safe to call from several threads.
 
         Raises DarkrackError for audio that is not (B, samples), not finite, or of an impossible rate, and for
         a bed that is no level below 0 dBFS.
@@ -68,7 +68,9 @@ class Teacher:
         embeddings = np.empty((len(audio), self.embedding_size), np.float32)
         for begin in range(0, len(audio), BATCH_NOTES):
             batch = slice(begin, begin + BATCH_NOTES)
-            second = heard_second(audio[batch], sample_rate_hz, self.sample_rate_hz, bed_dbfs)
+            second = heard_second(audio[batch], sample_rate_hz, self.sample_rate_hz)
+            if bed_dbfs is not None:
+                second += noise_bed(self.sample_rate_hz, bed_dbfs)
             logits[batch], embeddings[batch] = self.infer(self.front_end(second))
         return logits, embeddings
 
@@ -142,6 +144,7 @@ def at_listening_level(audio: Floats, sample_rate_hz: int) -> Floats:
     return np.asarray(audio * gain[:, None], np.float32)
 
 
+@lru_cache(maxsize=8)
 def noise_bed(sample_rate_hz: int, level_dbfs: float) -> Floats:
     """One second of white Gaussian noise (sample_rate_hz,) with an RMS of ``level_dbfs``, always the same.
 
@@ -151,30 +154,18 @@ def noise_bed(sample_rate_hz: int, level_dbfs: float) -> Floats:
     """
     if not (np.isfinite(level_dbfs) and level_dbfs < 0.0):
         raise DarkrackError("the noise bed", "a level below 0 dBFS", f"{level_dbfs} dBFS")
-    return np.asarray(_unit_noise(sample_rate_hz) * 10 ** (level_dbfs / 20), np.float32)
-
-
-@lru_cache(maxsize=4)
-def _unit_noise(sample_rate_hz: int) -> npt.NDArray[np.float64]:
     noise = np.random.default_rng(80).standard_normal(round(HEARD_S * sample_rate_hz))
-    unit: npt.NDArray[np.float64] = noise / np.sqrt(np.mean(noise**2))
-    return unit
+    return np.asarray(noise * (10 ** (level_dbfs / 20) / np.sqrt(np.mean(noise**2))), np.float32)
 
 
-def heard_second(audio: Floats, from_hz: int, to_hz: int, bed_dbfs: float | None = None) -> Floats:
-    """The first second of ``audio`` (B, samples) at listening level and at ``to_hz``: exactly (B, to_hz).
-
-    The noise bed, where one is asked for, is laid at ``from_hz``, so what carries no sound above half of it
-    gets no noise there either.
-    """
+def heard_second(audio: Floats, from_hz: int, to_hz: int) -> Floats:
+    """The first second of ``audio`` (B, samples) at listening level and at ``to_hz``: exactly (B, to_hz)."""
     import soxr
 
     cut = np.zeros((len(audio), round(HEARD_S * from_hz)), np.float32)
     kept = min(cut.shape[1], audio.shape[1])
     cut[:, :kept] = audio[:, :kept]
     cut = at_listening_level(cut, from_hz)
-    if bed_dbfs is not None:
-        cut += noise_bed(from_hz, bed_dbfs)
     if from_hz == to_hz:
         return cut
     second = np.zeros((len(audio), round(HEARD_S * to_hz)), np.float32)
@@ -255,16 +246,34 @@ def yamnet_spectrogram(audio: Floats) -> Floats:
     Frames of 25 ms every 10 ms, not centred, periodic Hann, 512-point magnitude, 64 mel bands from 125 to
     7500 Hz, ln(magnitude + 0.001).
     """
-    turn = np.arange(_YAMNET_WINDOW) / _YAMNET_WINDOW
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * turn)).astype(np.float32)
-    power = _power(audio, _YAMNET_FRAMES, _YAMNET_HOP, window, _YAMNET_FFT)
-    bands: Floats = np.sqrt(power) @ _yamnet_mel()
+    power = _power(audio, _YAMNET_FRAMES, _YAMNET_HOP, yamnet_window(), _YAMNET_FFT)
+    bands: Floats = np.sqrt(power) @ yamnet_mel()
     log_bands: Floats = np.log(bands + np.float32(0.001))
     return log_bands
 
 
 @lru_cache(maxsize=1)
-def _yamnet_mel() -> Floats:
+def yamnet_window() -> Floats:
+    """Periodic Hann (400,) to the last bit of the published model, whose float32 cosine is TensorFlow's own.
+
+    It is one or two units in the last place off the true one: enough to leak into the quiet bands and, behind
+    the logarithm, to move logits by .0008. The angle is brought to a quarter turn around a multiple of pi / 2,
+    where two minimax polynomials stand for cosine and sine (Eigen's ``pcos`` for float32, without FMA).
+    """
+    angle = np.float32(2 * np.pi) * np.arange(_YAMNET_WINDOW, dtype=np.float32) / np.float32(_YAMNET_WINDOW)
+    quarter = np.rint(angle * np.float32(2 / np.pi))
+    rest = (angle - quarter * np.float64(np.pi / 2)).astype(np.float32)
+    square = rest * rest
+    cosine = np.polyval(np.array([2.4372266e-05, -0.0013886520, 0.041666619, -0.5, 1.0], np.float32), square)
+    sine = np.polyval(np.array([-0.00019592341, 0.0083326874, -0.16666662, 0.0], np.float32), square)
+    sine = sine * rest + rest
+    turned = np.choose(quarter.astype(int) % 4, (cosine, -sine, -cosine, sine))
+    return np.asarray(np.float32(0.5) - np.float32(0.5) * turned, np.float32)
+
+
+@lru_cache(maxsize=1)
+def yamnet_mel() -> Floats:
+    """YAMNet's 64 mel bands as a matrix (257, 64)."""
     mel = _mel_triangles(np.arange(_YAMNET_FFT // 2 + 1) * YAMNET_RATE_HZ / _YAMNET_FFT, 64, 125.0, 7500.0)
     mel[0] = 0.0  # TensorFlow leaves DC out
     return mel
@@ -274,10 +283,17 @@ def _yamnet_mel() -> Floats:
 
 
 def _power(audio: Floats, frames: int, hop: int, window: Floats, fft: int) -> Floats:
-    """Power spectra (B, frames, fft // 2 + 1) of windowed frames, one every ``hop`` samples of ``audio``."""
+    """Power spectra (B, frames, fft // 2 + 1) of windowed frames, one every ``hop`` samples of ``audio``.
+
+    The transform is torch's, in float32: YAMNet hears the floor of rounding under a loud partial (numpy's
+    other one moves its logits by .0008), and torch's is the one that the reference figures were made with.
+    It is also the faster.
+    """
+    import torch
+
     cut = np.lib.stride_tricks.sliding_window_view(audio, len(window), axis=1)[:, ::hop][:, :frames]
-    spectrum = np.fft.rfft(cut * window, n=fft, axis=-1)
-    power: Floats = np.asarray(spectrum.real**2 + spectrum.imag**2, np.float32)
+    spectrum = torch.fft.rfft(torch.from_numpy(cut * window), n=fft).numpy()
+    power: Floats = spectrum.real**2 + spectrum.imag**2
     return power
 
 
