@@ -259,3 +259,28 @@ def test_missing_and_damaged_labels(folder: Path, weights: Path) -> None:
 def _restored(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
+
+
+def test_descriptors_label_a_set_without_weights(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["label", "--data", str(folder), "--teacher", "descriptors"]
+    assert darkrack.main(words) == 0
+    printed = capsys.readouterr()
+    assert "10 notes labelled, 10 of them heard now" in printed.out
+    assert printed.err == ""
+    labels = read_labels(folder, "descriptors")
+    assert "Brightness" in labels.classes
+    assert np.isfinite(labels.logits).all()
+    content = json.loads((folder / "attributes-descriptors.json").read_text())
+    assert {attribute["name"] for attribute in content["attributes"]} == set(labels.classes)
+    assert content["excluded"] == []
+    assert darkrack.main(words) == 0
+    assert "10 notes labelled, 0 of them heard now" in capsys.readouterr().out
+
+
+@pytest.mark.data
+def test_the_second_ear_labels_a_set(folder: Path, darkrack_data: Path) -> None:
+    """The default list leaves out only classes that both taggers have."""
+    words = ["label", "--data", str(folder), "--teacher", "yamnet"]
+    assert darkrack.main([*words, "--weights", str(darkrack_data / "teachers" / "yamnet_float.onnx")]) == 0
+    content = json.loads((folder / "attributes-yamnet.json").read_text())
+    assert len(content["attributes"]) + len(content["excluded"]) == 521

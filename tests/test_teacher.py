@@ -244,8 +244,21 @@ def test_a_wrong_class_list_is_refused(tiny: Path, text: str, problem: str) -> N
 
 def test_a_network_with_another_number_of_classes_is_refused(tiny: Path) -> None:
     write_network(tiny, outputs=50)
-    with pytest.raises(DarkrackError, match=r"527 classes, .* got 50"):
+    with pytest.raises(DarkrackError, match=r"527 classes, got logits of shape \(1, 50\)"):
         load_teacher("mn04", tiny)
+
+
+def test_a_network_of_other_frames_is_refused(tiny: Path) -> None:
+    write_network(tiny, bands=64)
+    with pytest.raises(DarkrackError, match=r"takes frames of shape \(1, 128, 300\)"):
+        load_teacher("mn04", tiny)
+
+
+def test_a_network_that_answers_in_no_numbers_is_refused(tiny: Path) -> None:
+    write_network(tiny, gain=np.nan)
+    teacher = load_teacher("mn04", tiny)
+    with pytest.raises(DarkrackError, match="finite logits"):
+        teacher.hear(NOISE, 48_000)
 
 
 def test_a_network_with_other_names_is_refused(tiny: Path) -> None:
