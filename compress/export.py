@@ -26,6 +26,7 @@ import numpy.typing as npt
 from device import bundle
 from device.errors import DarkrackError
 from device.generator import OUTPUT, SIGNATURE, Network
+from train.recipe import Recipe
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -131,8 +132,15 @@ def export(run_folder: Path, out: Path, name: str | None, extra: tuple[str, ...]
         "latent_size": recipe.generator.latent,
         "temperature": recipe.labels.temperature,
         "attributes": [
-            {"name": attribute, "quantiles": [round(value, 4) for value in table], "correlation": None}
-            for attribute, table in zip(facts["attributes"], facts["quantiles"], strict=True)
+            {
+                "name": attribute,
+                "teacher": teacher,
+                "quantiles": [round(value, 4) for value in table],
+                "correlation": None,
+            }
+            for attribute, teacher, table in zip(
+                facts["attributes"], teachers_of(facts, recipe), facts["quantiles"], strict=True
+            )
         ],
         "copula": [[round(value, 3) for value in row] for row in facts["copula"]],
         "presets": presets,
@@ -154,6 +162,11 @@ def export(run_folder: Path, out: Path, name: str | None, extra: tuple[str, ...]
     if "onnx" in extra:
         files[bundle.ONNX] = onnx
     return bundle.write(out, manifest, files)
+
+
+def teachers_of(facts: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Whose class each attribute of a run is; a run from before there could be several says it by its recipe."""
+    return facts.get("teachers") or [recipe.labels.teachers[0].teacher] * len(facts["attributes"])
 
 
 def proof_inputs(
@@ -383,7 +396,10 @@ def card(manifest: Mapping[str, Any]) -> str:
     """CARD.md as export can write it: what it is, from what, how; the measured part is added by evaluate."""
     sources = "\n".join(f"- {s['name']} ({s['licence']}): {s['source']}" for s in manifest["data"])
     presets = ", ".join(preset["name"] for preset in manifest["presets"])
-    knobs = ", ".join(attribute["name"] for attribute in manifest["attributes"])
+    knobs: dict[str, list[str]] = {}
+    for attribute in manifest["attributes"]:
+        knobs.setdefault(attribute["teacher"], []).append(attribute["name"])
+    attributes = "\n".join(f"- of {teacher}: {', '.join(names)}" for teacher, names in knobs.items())
     parity = "\n".join(f"| {hop} | {value['snr_db']:.1f} |" for hop, value in manifest["parity"].items())
     grid, (low, high) = manifest["representation"], manifest["pitch_range_midi"]
     quality = manifest["quality"]
@@ -409,7 +425,9 @@ The weights are Darkrack's own, Apache-2.0.
 
 ## Knobs
 
-Soft labels of an AudioSet tagger at temperature {manifest["temperature"]:g}: {knobs}.
+Soft labels at temperature {manifest["temperature"]:g}:
+
+{attributes}
 
 Sounds to start from: {presets}.
 

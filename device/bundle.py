@@ -88,6 +88,7 @@ class Attribute:
         DoubleArray  # not falling, 0..1; the ends are the .005 and .995 quantiles of the training notes
     )
     correlation: float | None  # between the label asked for and the teacher's, on held-out labels
+    teacher: str | None = None  # whose class it is; the first bundles do not say
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -639,7 +640,8 @@ def _attributes(root: _Object) -> tuple[Attribute, ...]:
         correlation = (
             None if entry.plain.get("correlation") is None else entry.number("correlation", -1.0, 1.0)
         )
-        attributes.append(Attribute(entry.text("name", least=1), quantiles, correlation))
+        teacher = None if entry.plain.get("teacher") is None else entry.text("teacher", least=1)
+        attributes.append(Attribute(entry.text("name", least=1), quantiles, correlation, teacher))
     if not attributes:
         raise root.fail("attributes", "one attribute at least", "none")
     _distinct(root, "attributes", [attribute.name for attribute in attributes])

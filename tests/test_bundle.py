@@ -112,6 +112,16 @@ def test_read_gives_back_what_was_written(tiny_bundle: Bundle) -> None:
     assert read.card.startswith("# Tiny\n")
 
 
+def test_an_attribute_may_say_whose_class_it_is(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    assert [one.teacher for one in tiny_bundle.manifest.attributes] == [None] * 4  # as the first bundles
+    manifest = manifest_of(tiny_bundle)
+    manifest["attributes"][0]["teacher"] = "mn04"
+    manifest["attributes"][3]["teacher"] = "descriptors"
+    manifest["attributes"][2]["teacher"] = None
+    read = bundle.read(with_manifest(tiny_bundle, tmp_path / "a.rack", manifest)).manifest
+    assert [one.teacher for one in read.attributes] == ["mn04", None, None, "descriptors"]
+
+
 def test_checked_arrays_cannot_be_changed(tiny_bundle: Bundle) -> None:
     for array in (tiny_bundle.manifest.copula, tiny_bundle.manifest.attributes[0].quantiles):
         with pytest.raises(ValueError, match="read-only"):
@@ -409,6 +419,9 @@ IMPOSSIBLE = [[1.0, 0.9, 0.9, 0.0], [0.9, 1.0, -0.9, 0.0], [0.9, -0.9, 1.0, 0.0]
         (change("attributes", 0, to=1), "attributes[0]", ["a JSON object"]),
         (change("attributes", 1, "name", to="TRUMPET"), "attributes", ["'TRUMPET' twice"]),
         (change("attributes", 2, "correlation", to=2), "attributes[2]: correlation", ["-1 to 1"]),
+        (change("attributes", 2, "teacher", to=3), "attributes[2]: teacher", ["a string"]),
+        (change("attributes", 2, "teacher", to=""), "attributes[2]: teacher", ["1 to 200"]),
+        (change("attributes", 2, "teacher", to="\x1b[2J"), "attributes[2]: teacher", ["printable"]),
         (
             change("attributes", 2, "quantiles", to=FALLING),
             "attributes[2]: quantiles",

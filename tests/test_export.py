@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training import train_run, write_set
+from training import RECIPE, TWO_TEACHERS, label_descriptors, train_run, write_recipe, write_set
 
 import darkrack
 from compress import export
 from device import bundle
 from device.errors import DarkrackError
 from device.generator import Generator
+from train.descriptors import CLASSES as DESCRIPTORS
+from train.recipe import read_recipe
 from train.stages import load_generator
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
-    return train_run(folder, write_set(folder / "set"))
+    return train_run(folder, label_descriptors(write_set(folder / "set")), TWO_TEACHERS)
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +57,26 @@ def test_every_hop_is_in_the_manifest(run_folder: Path, exported: bundle.Bundle)
 def test_the_manifest_says_what_was_trained(exported: bundle.Bundle) -> None:
     manifest = exported.manifest
     assert manifest.name == "Tin"
-    assert [one.name for one in manifest.attributes] == [
-        "Brass instrument",
-        "Plucked string instrument",
-        "Organ",
-    ]
+    names = [one.name for one in manifest.attributes]
+    assert names[:3] == ["Brass instrument", "Plucked string instrument", "Organ"]
+    assert set(names[3:]) < set(DESCRIPTORS)
+    assert [one.teacher for one in manifest.attributes] == ["mn04"] * 3 + ["descriptors"] * 4
+    assert "- of mn04: Brass instrument, Plucked string instrument, Organ\n" in exported.card
+    assert f"- of descriptors: {', '.join(names[3:])}\n" in exported.card
     assert manifest.pitch_range_midi == (48, 72)
     assert manifest.data[0].licence == "CC0"
     assert "CC0" in exported.card
     assert set(exported.files) >= {"generator.float32.tflite", "generator.onnx"}
 
 
+def test_a_run_that_names_no_teachers_had_one(tmp_path: Path) -> None:
+    recipe, _ = read_recipe(write_recipe(tmp_path, RECIPE))
+    assert export.teachers_of({"attributes": ["Organ", "Siren"]}, recipe) == ["mn04", "mn04"]
+
+
 def test_macs_by_hand(run_folder: Path, exported: bundle.Bundle) -> None:
-    # Inputs: z 4, attributes 3, hats 48..72 by 4 = 7, velocity 1 = 15. Dense: embedding, start, FiLM of 3 scales.
-    dense = 15 * 16 + 16 * 16 + 16 * 64 + 3 * 16 * 16
+    # Inputs: z 4, attributes 7, hats 48..72 by 4 = 7, velocity 1 = 19. Dense: embedding, start, FiLM of 3 scales.
+    dense = 19 * 16 + 16 * 16 + 16 * 64 + 3 * 16 * 16
     convolutions = sum(frames * 2 * 8 * 8 * 3 for frames in (8, 16, 32))
     noise = sum(frames * 2 * 2 * 8 for frames in (16, 32))
     out = 32 * 8 * 24

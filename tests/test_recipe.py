@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from training import RECIPE, write_recipe
+from training import ONE_TEACHER, RECIPE, TWO_TEACHERS, write_recipe
 
 from device.errors import DarkrackError
-from train.recipe import read_recipe
+from train.recipe import TeacherLabels, read_recipe
 
 SHIPPED = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 
@@ -29,6 +29,61 @@ def test_values_arrive(tmp_path: Path) -> None:
     assert recipe.generator.channels == (8, 8, 8)
     assert recipe.data[0].licence == "CC0"
     assert recipe.adversarial.class_weight == 1.0
+
+
+def test_labels_of_one_teacher_or_of_several(tmp_path: Path) -> None:
+    one, _ = read_recipe(write_recipe(tmp_path))
+    assert one.labels.teachers == (TeacherLabels("mn04", 3, 1.0, 2.0),)
+    assert one.labels.temperature == 2.0
+    several, _ = read_recipe(write_recipe(tmp_path, TWO_TEACHERS))
+    assert several.labels.teachers == (*one.labels.teachers, TeacherLabels("descriptors", 4, 1.0, 2.0))
+    listed, _ = read_recipe(write_recipe(tmp_path, RECIPE.replace("[labels]", "[[labels]]")))
+    assert listed == one
+
+
+def test_shipped_recipes_are_those_of_the_shipped_voices() -> None:
+    """A card names the hash of its recipe, and a run goes on with no other: these files may not change."""
+    digests = {path.stem: read_recipe(path)[1][:16] for path in SHIPPED}
+    assert digests["first"] == "57536cedf1ffc0f6"
+    assert digests["first-wide"] == "74d56b74dc9ae1ea"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("attributes = 4", "attributes = 0", "labels[1]: attributes: expected at least 1, got 0"),
+        ("attributes = 4", 'attributes = "all"', "labels[1]: attributes: expected a value of type int"),
+        ("attributes = 4", "", "labels[1]: attributes: expected a value, got nothing"),
+        ("attributes = 4", "attributes = 4\nknobs = 2", "labels[1]: knobs"),
+        ('"descriptors"', '"mn04"', "labels[1]: teacher: expected each teacher once, got 'mn04' again"),
+        (
+            "temperature = 2.0\n\n[grid]",
+            "temperature = 1.5\n\n[grid]",
+            "labels[1]: temperature: expected 2, as of mn04, got 1.5",
+        ),
+        ("temperature = 2.0", "temperature = 0.0", "labels[0]: temperature: expected a number above 0"),
+        ("temperature = 2.0", "temperature = nan", "labels[0]: temperature: expected a number above 0"),
+    ],
+)
+def test_wrong_labels_of_several_teachers(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert old in TWO_TEACHERS
+    with pytest.raises(DarkrackError) as caught:
+        read_recipe(write_recipe(tmp_path, TWO_TEACHERS.replace(old, new)))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("[]", "labels: expected one teacher at least, got none"),
+        ('["mn04"]', "labels[0]: expected a table, got 'mn04'"),
+        ('"mn04"', "labels: expected a table, got 'mn04'"),
+    ],
+)
+def test_labels_that_are_no_table(tmp_path: Path, value: str, says: str) -> None:
+    with pytest.raises(DarkrackError) as caught:
+        read_recipe(write_recipe(tmp_path, f"labels = {value}\n" + RECIPE.replace(ONE_TEACHER, "")))
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from training import write_recipe, write_set
+from training import TWO_TEACHERS, label_descriptors, train_run, write_recipe, write_set
 
+from device.errors import DarkrackError
 from train import train
 from train.dataset import load_training_set
 from train.recipe import read_recipe
+from train.stages import load_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -36,5 +40,25 @@ def test_presets_are_different_instruments_near_middle_c(tmp_path: Path) -> None
     for row in rows:
         same = [n for n in trained_on if notes.notes[n].instrument_str == notes.notes[row].instrument_str]
         assert abs(notes.pitch[row] - 60) == min(abs(notes.pitch[n] - 60) for n in same)
+    assert facts["teachers"] == ["mn04"] * 3
     assert facts["sources"][0]["licence"] == "CC0"
     assert sum(facts["notes"].values()) == len(notes.notes)
+
+
+def test_a_run_of_two_teachers_starts_and_goes_on(tmp_path: Path) -> None:
+    data = label_descriptors(write_set(tmp_path / "set"))
+    run = train_run(tmp_path, data, TWO_TEACHERS)
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["teachers"] == ["mn04"] * 3 + ["descriptors"] * 4
+    assert len(facts["quantiles"]) == len(facts["copula"]) == len(facts["attributes"]) == 7
+    first = load_checkpoint(run)
+    again = load_checkpoint(train_run(tmp_path, data, TWO_TEACHERS))  # at its end: nothing is left to train
+    assert first["step"] == again["step"] == 12
+    for name, weights in first["average_generator"].items():
+        assert weights.equal(again["average_generator"][name])
+    with np.load(data / "labels-descriptors.npz") as stored:
+        heard = dict(stored)
+    heard["logits"] += np.float32(0.1)  # now the other teacher says something else
+    np.savez(data / "labels-descriptors.npz", **heard)
+    with pytest.raises(DarkrackError, match="these notes"):
+        train_run(tmp_path, data, TWO_TEACHERS)

@@ -68,12 +68,30 @@ class_weight = 1.0
 augment = 0.5
 """
 
+ONE_TEACHER = RECIPE[RECIPE.index("[labels]") : RECIPE.index("[grid]")]
+DESCRIPTORS = """[[labels]]
+teacher = "descriptors"
+attributes = 4
+distinct = 1.0
+temperature = 2.0
 
-def write_recipe(folder: Path) -> Path:
+"""
+TWO_TEACHERS = RECIPE.replace(ONE_TEACHER, f"[{ONE_TEACHER.replace(']', ']]')}{DESCRIPTORS}")
+
+
+def write_recipe(folder: Path, text: str = RECIPE) -> Path:
     """The recipe as a file."""
     path = folder / "tiny.toml"
-    path.write_text(RECIPE, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
+
+
+def label_descriptors(folder: Path) -> Path:
+    """The set labelled by the descriptors too, as the command does it."""
+    import darkrack
+
+    assert darkrack.main(["label", "--data", str(folder), "--teacher", "descriptors"]) == 0
+    return folder
 
 
 def write_set(folder: Path, instruments: int = 24) -> Path:
@@ -127,7 +145,7 @@ def write_set(folder: Path, instruments: int = 24) -> Path:
     return folder
 
 
-def train_run(folder: Path, data: Path) -> Path:
+def train_run(folder: Path, data: Path, text: str = RECIPE) -> Path:
     """A run of the recipe to its last step."""
     import argparse
 
@@ -135,6 +153,6 @@ def train_run(folder: Path, data: Path) -> Path:
 
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    recipe, run = write_recipe(folder), folder / "run"
+    recipe, run = write_recipe(folder, text), folder / "run"
     train.run(parser.parse_args([str(recipe), "--data", str(data), "--run", str(run), "--threads", "1"]))
     return run

@@ -19,10 +19,10 @@ from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz
 from train.attributes import copula, quantile_table
-from train.label import read_labels
+from train.label import Labels, read_labels
 from train.notes import Note, read_audio, read_notes, split
 from train.partials import encode
-from train.recipe import Recipe
+from train.recipe import Recipe, TeacherLabels
 
 SCREENED = 4  # times as many ranked attributes as are asked for are looked at for distinct ones
 ENCODER_VERSION = 1  # raised whenever `train.partials.encode` changes what it returns
@@ -30,9 +30,10 @@ ENCODER_VERSION = 1  # raised whenever `train.partials.encode` changes what it r
 
 @dataclass(frozen=True)
 class Attributes:
-    """What the knobs are: names, soft-label quantiles (A, 33), copula (A, A), and the teacher's class index."""
+    """What the knobs are: names, soft-label quantiles (A, 33), copula (A, A); whose class each is, and which."""
 
     names: tuple[str, ...]
+    teachers: tuple[str, ...]
     classes: tuple[int, ...]
     quantiles: npt.NDArray[np.float32]
     copula: npt.NDArray[np.float32]
@@ -79,14 +80,13 @@ def load_training_set(folder: Path, recipe: Recipe, jobs: int = 2) -> TrainingSe
     """Read notes and labels, encode what is not yet encoded (progress bar, resumable), split.
 
     Only notes that sound at the pitch they claim and lie in the recipe's range are taken. Raises DarkrackError
-    where the labels are missing or too few notes are left.
+    where labels are missing, where one teacher heard a note that another did not, where two teachers have an
+    attribute of the same name, and where too few notes are left.
     """
-    labels = read_labels(folder, recipe.labels.teacher)
-    row_of = {name: row for row, name in enumerate(labels.note_str)}
+    labels = [read_labels(folder, one.teacher) for one in recipe.labels.teachers]
     low, high = recipe.pitch_range_midi
-    notes = [
-        n for n in read_notes(folder) if n.check == "ok" and low <= n.pitch <= high and n.note_str in row_of
-    ]
+    in_tune = [n for n in read_notes(folder) if n.check == "ok" and low <= n.pitch <= high]
+    notes = _labelled(folder, in_tune, recipe, labels)
     if len(notes) < 2 * recipe.batch:
         raise DarkrackError(
             str(folder),
@@ -96,27 +96,21 @@ def load_training_set(folder: Path, recipe: Recipe, jobs: int = 2) -> TrainingSe
         )
     notes, maps, places = _encoded(folder, notes, recipe.grid, jobs)
     parts = {name: np.array(rows, np.int64) for name, rows in split(notes).items()}
-    rows = [row_of[n.note_str] for n in notes]
-    ranking_file = folder / f"attributes-{recipe.labels.teacher}.json"
-    ranked = json.loads(read_bytes(ranking_file, "ranked attributes", "darkrack label writes them"))[
-        "attributes"
+    heard = [one.logits[one.rows([n.note_str for n in notes])] for one in labels]
+    chosen = [
+        _chosen(folder, wanted, answers[parts["train"]])
+        for wanted, answers in zip(recipe.labels.teachers, heard, strict=True)
     ]
-    ranking = [int(one["index"]) for one in ranked[: SCREENED * recipe.labels.attributes]]
-    alike = np.abs(copula(labels.logits[rows][parts["train"]][:, ranking]))
-    kept = distinct(alike, recipe.labels.distinct)[: recipe.labels.attributes]
-    if len(kept) < recipe.labels.attributes:
-        raise DarkrackError(
-            str(ranking_file),
-            f"at least {recipe.labels.attributes} attributes that correlate by no more than {recipe.labels.distinct:g}",
-            str(len(kept)),
-            "ask for fewer, or for less distinct ones, in the recipe's [labels]",
-        )
-    classes = tuple(ranking[n] for n in kept)
-    logits = labels.logits[rows][:, classes]
+    logits = np.concatenate(
+        [answers[:, classes] for answers, classes in zip(heard, chosen, strict=True)], axis=1
+    )
+    names = [str(one.classes[c]) for one, classes in zip(labels, chosen, strict=True) for c in classes]
+    _check_names(names, recipe)
     seen = logits[parts["train"]]
     attributes = Attributes(
-        names=tuple(str(labels.classes[c]) for c in classes),
-        classes=classes,
+        names=tuple(names),
+        teachers=tuple(one.teacher for one in recipe.labels.teachers for _ in range(one.attributes)),
+        classes=tuple(c for classes in chosen for c in classes),
         quantiles=soft_label(quantile_table(seen).astype(np.float32), recipe.labels.temperature),
         copula=copula(seen).astype(np.float32),
     )
@@ -131,6 +125,63 @@ def load_training_set(folder: Path, recipe: Recipe, jobs: int = 2) -> TrainingSe
         maps=tuple(maps),
         places=places,
     )
+
+
+def _labelled(folder: Path, notes: list[Note], recipe: Recipe, labels: list[Labels]) -> list[Note]:
+    """The notes that were labelled; DarkrackError for one that some of the teachers did not hear."""
+    known = [frozenset(heard.note_str) for heard in labels]
+    kept = [note for note in notes if any(note.note_str in one for one in known)]
+    for one, teacher in zip(known, recipe.labels.teachers, strict=True):
+        missing = next((note.note_str for note in kept if note.note_str not in one), None)
+        if missing is not None:
+            raise DarkrackError(
+                str(folder),
+                f"a label of {teacher.teacher} for {missing}, as of the other teachers",
+                "none",
+                f"run darkrack label --teacher {teacher.teacher} again",
+            )
+    return kept
+
+
+def _chosen(folder: Path, wanted: TeacherLabels, seen: npt.NDArray[np.float32]) -> list[int]:
+    """The classes of one teacher that become knobs, by rank; ``seen`` (N, C) are its logits of training notes."""
+    ranking_file = folder / f"attributes-{wanted.teacher}.json"
+    try:
+        ranked = json.loads(read_bytes(ranking_file, "ranked attributes", "darkrack label writes them"))
+        ranking = [int(one["index"]) for one in ranked["attributes"][: SCREENED * wanted.attributes]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DarkrackError(
+            str(ranking_file), "ranked attributes", repr(error), "run darkrack label again"
+        ) from error
+    if not all(0 <= index < seen.shape[1] for index in ranking):
+        raise DarkrackError(
+            str(ranking_file),
+            f"classes from 0 to {seen.shape[1] - 1}, as {wanted.teacher} has",
+            f"{max(ranking, key=abs)}",
+            "run darkrack label again",
+        )
+    kept = distinct(np.abs(copula(seen[:, ranking])), wanted.distinct)[: wanted.attributes] if ranking else []
+    if len(kept) < wanted.attributes:
+        raise DarkrackError(
+            str(ranking_file),
+            f"at least {wanted.attributes} attributes that correlate by no more than {wanted.distinct:g}",
+            str(len(kept)),
+            f"ask for fewer of {wanted.teacher}, or for less distinct ones, in the recipe's labels",
+        )
+    return [ranking[n] for n in kept]
+
+
+def _check_names(names: list[str], recipe: Recipe) -> None:
+    """A knob is found by its name without regard to case: DarkrackError where two teachers have the same."""
+    folded = [name.casefold() for name in names]
+    for n, name in enumerate(folded):
+        if name in folded[:n]:
+            raise DarkrackError(
+                f"recipe {recipe.name}: labels",
+                "names that differ from teacher to teacher",
+                f"{names[n]!r} twice",
+                "leave it out of one ranking: darkrack label --excluded",
+            )
 
 
 def distinct(alike: npt.NDArray[np.floating], limit: float) -> list[int]:

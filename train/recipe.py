@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -26,17 +27,32 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Which soft labels condition the generator: the teacher, how many attributes, temperature T (eq. 2).
+class TeacherLabels:
+    """What one teacher gives: its name, how many attributes, temperature T (DarkGAN, eq. 2).
 
-    ``distinct``: an attribute whose normal scores correlate by more than this with one ranked before it makes no knob
-    (1: all do). A knob moved alone asks for what no note has if another one says the same.
+    ``distinct``: an attribute whose normal scores correlate by more than this with one of the same teacher ranked
+    before it makes no knob (1: all do). A knob moved alone asks for what no note has if another one says the same.
     """
 
     teacher: str
     attributes: int
     distinct: float
     temperature: float
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Which soft labels condition the generator: those of one teacher, ``[labels]``, or of several, ``[[labels]]``.
+
+    The attributes stand in the order of the teachers. All have one temperature.
+    """
+
+    teachers: tuple[TeacherLabels, ...]
+
+    @property
+    def temperature(self) -> float:
+        """The T of every soft label."""
+        return self.teachers[0].temperature
 
 
 @dataclass(frozen=True)
@@ -148,6 +164,8 @@ def _build(kind: type[_T], table: dict[str, Any], where: str) -> _T:
 
 def _value(hint: Any, value: Any, where: str) -> Any:
     """One value checked against its type; a whole number may stand for a float."""
+    if hint is Labels:
+        return _labels(value, where)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise DarkrackError(where, "a table", repr(value))
@@ -169,3 +187,29 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or isinstance(value, bool) != (hint is bool):
         raise DarkrackError(where, f"a value of type {hint.__name__}", repr(value))
     return value
+
+
+def _labels(value: Any, where: str) -> Labels:
+    """One table of labels, or a list of them."""
+    if isinstance(value, list):
+        places = [f"{where}[{n}]" for n in range(len(value))]
+    else:
+        value, places = [value], [where]
+    teachers = tuple(_value(TeacherLabels, one, place) for one, place in zip(value, places, strict=True))
+    if not teachers:
+        raise DarkrackError(where, "one teacher at least", "none")
+    for n, (one, place) in enumerate(zip(teachers, places, strict=True)):
+        if one.attributes < 1:
+            raise DarkrackError(f"{place}: attributes", "at least 1", f"{one.attributes}")
+        if not (one.temperature > 0 and math.isfinite(one.temperature)):
+            raise DarkrackError(f"{place}: temperature", "a number above 0", f"{one.temperature:g}")
+        if one.temperature != teachers[0].temperature:
+            raise DarkrackError(
+                f"{place}: temperature",
+                f"{teachers[0].temperature:g}, as of {teachers[0].teacher}",
+                f"{one.temperature:g}",
+                "a bundle has one temperature for all its attributes",
+            )
+        if one.teacher in {other.teacher for other in teachers[:n]}:
+            raise DarkrackError(f"{place}: teacher", "each teacher once", f"{one.teacher!r} again")
+    return Labels(teachers)

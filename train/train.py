@@ -90,6 +90,7 @@ def run_facts(recipe: Recipe, recipe_sha256: str, notes: TrainingSet) -> dict[st
     return {
         "recipe_sha256": recipe_sha256,
         "attributes": list(notes.attributes.names),
+        "teachers": list(notes.attributes.teachers),
         "quantiles": notes.attributes.quantiles.tolist(),
         "copula": notes.attributes.copula.tolist(),
         "presets": [
