@@ -7,7 +7,8 @@ what plays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +88,17 @@ class Network:
         return frames
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One note asked of a network: latent (Z,), soft labels (A,), pitch MIDI, velocity 0..1, the noise's seed."""
+
+    z: FloatArray
+    attributes: FloatArray
+    pitch_midi: float
+    velocity: float
+    noise_seed: int
+
+
 class Generator:
     """A bundle's network, ready to make notes; ``variant`` None is the bundle's default.
 
@@ -119,27 +131,48 @@ class Generator:
         same ``noise_seed`` gives the same note. Rows above the grid's ``limit_hz`` at that pitch are silent.
         Raises DarkrackError for a wrong shape or range, and for output that is not finite.
         """
-        _in_range(f"{self._where}: pitch", pitch_midi, LOWEST_MIDI, HIGHEST_MIDI)
-        _in_range(f"{self._where}: velocity", velocity, 0.0, 1.0)
-        heard_midi = min(max(pitch_midi, self._lowest), self._highest)
-        rng = np.random.default_rng(noise_seed)
-        tensors = {
-            "z": self._row("z", z),
-            "attributes": self._row("attributes", attributes),
-            "pitch": np.full((1, 1), heard_midi, np.float32),
-            "velocity": np.full((1, 1), velocity, np.float32),
-            "noise": rng.standard_normal(self._shapes["noise"], dtype=np.float32),
-        }
-        frames: FloatArray = self._network(tensors)[0]
-        # Training never looked at rows above the limit, so what the network says there means nothing.
-        frames[0, sounding_rows(nominal_hz(heard_midi), self._grid) :] = 0.0
-        return frames
+        return make_note(
+            self._network,
+            self._where,
+            self._shapes,
+            (self._lowest, self._highest),
+            self._grid,
+            Asked(
+                np.asarray(z, np.float32),
+                np.asarray(attributes, np.float32),
+                pitch_midi,
+                velocity,
+                noise_seed,
+            ),
+        )
 
-    def _row(self, name: str, values: npt.ArrayLike) -> FloatArray:
-        """(n,) values as the network's (1, n)."""
-        row = np.asarray(values, np.float32)
-        _check(f"{self._where}: {name}", row, self._shapes[name][1:])
-        return row[np.newaxis]
+
+def make_note(
+    network: Callable[[Mapping[str, FloatArray]], FloatArray],
+    where: str,
+    inputs: Mapping[str, Shape],
+    pitch_range_midi: tuple[float, float],
+    grid: Partials,
+    asked: Asked,
+) -> FloatArray:
+    """What `Generator.note` does, for any ``network`` that takes these ``inputs``: the judge asks torch as well."""
+    _in_range(f"{where}: pitch", asked.pitch_midi, LOWEST_MIDI, HIGHEST_MIDI)
+    _in_range(f"{where}: velocity", asked.velocity, 0.0, 1.0)
+    _check(f"{where}: z", asked.z, inputs["z"][1:])
+    _check(f"{where}: attributes", asked.attributes, inputs["attributes"][1:])
+    heard_midi = min(max(asked.pitch_midi, pitch_range_midi[0]), pitch_range_midi[1])
+    rng = np.random.default_rng(asked.noise_seed)
+    tensors = {
+        "z": asked.z[np.newaxis],
+        "attributes": asked.attributes[np.newaxis],
+        "pitch": np.full((1, 1), heard_midi, np.float32),
+        "velocity": np.full((1, 1), asked.velocity, np.float32),
+        "noise": rng.standard_normal(inputs["noise"], dtype=np.float32),
+    }
+    frames: FloatArray = network(tensors)[0]
+    # Training never looked at rows above the limit, so what the network says there means nothing.
+    frames[0, sounding_rows(nominal_hz(heard_midi), grid) :] = 0.0
+    return frames
 
 
 def _check(where: str, values: FloatArray, shape: Shape) -> None:

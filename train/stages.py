@@ -538,14 +538,37 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
 
 def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, Any]]:
     """The averaged generator and encoder of a run, its recipe, and the facts of `run_facts`."""
-    recipe, _ = read_recipe(folder / "recipe.toml")
+    recipe, recipe_sha256 = read_recipe(folder / "recipe.toml")
     facts: dict[str, Any] = json.loads(
         read_bytes(folder / "run.json", "the facts of a run", "darkrack train makes one")
     )
     content = load_checkpoint(folder)
+    if content["identity"]["this recipe"] != recipe_sha256:
+        raise DarkrackError(
+            str(folder / CHECKPOINT),
+            "a checkpoint of the recipe beside it",
+            "one of another recipe",
+            "put back the recipe.toml that the run was trained by",
+        )
     sizes = (recipe.grid, len(facts["attributes"]), recipe.pitch_range_midi)
     generator, encoder = Generator(recipe.generator, *sizes), Encoder(recipe.generator, *sizes)
     generator.load_state_dict(content["average_generator"])
     encoder.load_state_dict(content["average_encoder"])
     facts["step"] = content["step"]
+    # A run from before there could be several teachers says it by its recipe.
+    facts.setdefault("teachers", [recipe.labels.teachers[0].teacher] * len(facts["attributes"]))
     return generator.eval().requires_grad_(False), encoder.eval().requires_grad_(False), recipe, facts
+
+
+def preset_latents(folder: Path, encoder: Encoder, facts: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(P, Z): the encoder's z of the notes that the run chose as sounds to start from."""
+    with np.load(folder / "presets.npz") as notes, torch.no_grad():
+        attributes = np.array([preset["attributes"] for preset in facts["presets"]], np.float32)
+        condition = Condition(
+            torch.from_numpy(attributes),
+            torch.from_numpy(notes["pitch"][:, None]),
+            torch.from_numpy(notes["velocity"][:, None]),
+        )
+        z, _ = encoder(torch.from_numpy(notes["frames"]), condition)
+    latents: np.ndarray[Any, np.dtype[np.float32]] = z.numpy()
+    return latents

@@ -1,0 +1,217 @@
+"""What the judge can listen to that generates: a bundle through LiteRT, a run through torch, and either with a fault.
+
+All of them play through the device's decoder and voices, so the judge hears what the instrument plays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device import bundle as bundles
+from device.bundle import Attribute, Preset
+from device.errors import DarkrackError
+from device.generator import Asked, Generator, make_note
+from device.partials import Partials
+
+FloatArray = npt.NDArray[np.float32]
+MakeNote = Callable[[Asked], FloatArray]  # to frames (2, rows, frames)
+
+DETUNED_CENTS = 20.0
+# A calibration set of quiet, dull notes would have seen levels up to here; real ones reach 1.06 (LOUDEST_DB).
+MISCALIBRATED_LEVEL = 0.6
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Voice:
+    """Something that generates notes, and what one must know to ask it for them.
+
+    ``kind`` is ``bundle`` or ``run``; ``trained_by`` names each attribute's teacher; ``latent`` (runs only) gives
+    the encoder's z (N, Z) of frames (N, 2, rows, frames) with soft labels (N, A), pitch (N,), velocity (N,).
+    ``detuned_cents`` is a planted fault of the player, not of the network.
+    """
+
+    name: str
+    kind: str
+    path: Path
+    recipe_sha256: str
+    attributes: tuple[Attribute, ...]
+    trained_by: tuple[str, ...]
+    copula: npt.NDArray[np.float64]
+    temperature: float
+    presets: tuple[Preset, ...]
+    latent_size: int
+    pitch_range_midi: tuple[float, float]
+    grid: Partials
+    open: Callable[[], MakeNote]
+    latent: Callable[..., FloatArray] | None = None
+    fault: str | None = None
+    detuned_cents: float = 0.0
+    _threads: threading.local = dataclasses.field(default_factory=threading.local)
+
+    def named(self) -> list[tuple[str, str]]:
+        """(name, teacher) of each attribute."""
+        return [(one.name, teacher) for one, teacher in zip(self.attributes, self.trained_by, strict=True)]
+
+    def note(self, asked: Asked) -> FloatArray:
+        """Frames (2, rows, frames) of one note; safe from several threads, each gets its own network."""
+        if not hasattr(self._threads, "make"):
+            self._threads.make = self.open()
+        frames: FloatArray = self._threads.make(asked)
+        return frames
+
+
+def open_voice(path: Path, variant: str | None = None) -> Voice:
+    """The voice at ``path``: a bundle (``X.rack``), the folder of a run, or the checkpoint in it.
+
+    Raises DarkrackError where it is none of these, damaged, or a checkpoint of another recipe than its run's.
+    """
+    if path.is_dir():
+        return _run(path)
+    if path.suffix == ".pt":
+        return _run(path.parent)
+    if not path.exists():
+        raise DarkrackError(
+            str(path), "real, resynthesis, a bundle (X.rack) or the folder of a run", "no such file"
+        )
+    bundle = bundles.read(path)
+    manifest = bundle.manifest
+    return Voice(
+        name=manifest.name,
+        kind="bundle",
+        path=path,
+        recipe_sha256=manifest.recipe_sha256,
+        attributes=manifest.attributes,
+        trained_by=tuple(one.teacher or "mn04" for one in manifest.attributes),
+        copula=manifest.copula,
+        temperature=manifest.temperature,
+        presets=manifest.presets,
+        latent_size=manifest.latent_size,
+        pitch_range_midi=manifest.pitch_range_midi,
+        grid=manifest.representation,
+        open=lambda: _asking(Generator(bundle, variant)),
+    )
+
+
+def _asking(generator: Generator) -> MakeNote:
+    return lambda asked: generator.note(
+        asked.z, asked.attributes, asked.pitch_midi, asked.velocity, asked.noise_seed
+    )
+
+
+def _run(folder: Path) -> Voice:
+    import torch
+
+    from train.networks import Condition
+    from train.stages import load_generator, preset_latents
+
+    generator, encoder, recipe, facts = load_generator(folder)
+    inputs = {
+        "z": (1, recipe.generator.latent),
+        "attributes": (1, len(facts["attributes"])),
+        "pitch": (1, 1),
+        "velocity": (1, 1),
+        "noise": (1, 2 * recipe.generator.noise_channels, recipe.grid.frames),
+    }
+
+    def network(tensors: Any) -> FloatArray:
+        with torch.inference_mode():
+            frames: FloatArray = generator(*(torch.from_numpy(tensors[name]) for name in inputs)).numpy()
+        return frames
+
+    def latent(
+        frames: FloatArray, labels: FloatArray, pitch: npt.ArrayLike, velocity: npt.ArrayLike
+    ) -> FloatArray:
+        asked = [torch.from_numpy(np.asarray(one, np.float32)) for one in (labels, pitch, velocity)]
+        with torch.inference_mode():
+            mean, _ = encoder(
+                torch.from_numpy(frames), Condition(asked[0], asked[1][:, None], asked[2][:, None])
+            )
+        z: FloatArray = mean.numpy()
+        return z
+
+    where = str(folder)
+    return Voice(
+        name=f"{recipe.name} ({facts['step']} steps)",
+        kind="run",
+        path=folder,
+        recipe_sha256=facts["recipe_sha256"],
+        attributes=tuple(
+            Attribute(name, np.array(table, np.float64), None, teacher)
+            for name, table, teacher in zip(
+                facts["attributes"], facts["quantiles"], facts["teachers"], strict=True
+            )
+        ),
+        trained_by=tuple(facts["teachers"]),
+        copula=np.array(facts["copula"]),
+        temperature=recipe.labels.temperature,
+        presets=tuple(
+            Preset(one["name"], np.array(one["attributes"]), z)
+            for one, z in zip(facts["presets"], preset_latents(folder, encoder, facts), strict=True)
+        ),
+        latent_size=recipe.generator.latent,
+        pitch_range_midi=(float(recipe.pitch_range_midi[0]), float(recipe.pitch_range_midi[1])),
+        grid=recipe.grid,
+        open=lambda: (
+            lambda asked: make_note(network, where, inputs, recipe.pitch_range_midi, recipe.grid, asked)
+        ),
+        latent=latent,
+    )
+
+
+def planted(voice: Voice, fault: str) -> Voice:
+    """``voice`` with one of FAULTS, for proving the judge: each must move the measure that is there to catch it."""
+    change, words = FAULTS[fault]
+
+    def opened() -> MakeNote:
+        make = voice.open()
+        return lambda asked: change(voice, make, asked)
+
+    return dataclasses.replace(
+        voice,
+        name=f"{voice.name}, {words}",
+        fault=fault,
+        open=opened,
+        detuned_cents=DETUNED_CENTS if fault == "detuned" else 0.0,
+        _threads=threading.local(),
+    )
+
+
+def _z_ignored(voice: Voice, make: MakeNote, asked: Asked) -> FloatArray:
+    """Always the same z and noise, as from a generator that has collapsed."""
+    return make(dataclasses.replace(asked, z=np.zeros(voice.latent_size, np.float32), noise_seed=0))
+
+
+def _permuted(voice: Voice, make: MakeNote, asked: Asked) -> FloatArray:
+    """Every knob's wire on the next knob: each attribute stands where its neighbour should."""
+    tables = np.stack([one.quantiles for one in voice.attributes])
+    grid = np.linspace(0.0, 1.0, tables.shape[1])
+    places = [np.interp(label, table, grid) for label, table in zip(asked.attributes, tables, strict=True)]
+    swapped = [np.interp(place, grid, table) for place, table in zip(np.roll(places, 1), tables, strict=True)]
+    return make(dataclasses.replace(asked, attributes=np.array(swapped, np.float32)))
+
+
+def _detuned(voice: Voice, make: MakeNote, asked: Asked) -> FloatArray:
+    return make(asked)  # the network is innocent: the player is off
+
+
+def _miscalibrated(voice: Voice, make: MakeNote, asked: Asked) -> FloatArray:
+    """The output as static int8 leaves it whose range was calibrated on quiet notes: clipped, in 256 steps."""
+    frames = make(asked).copy()
+    step = MISCALIBRATED_LEVEL / 255
+    frames[0] = np.round(np.clip(frames[0], 0.0, MISCALIBRATED_LEVEL) / step) * step
+    return frames
+
+
+FAULTS: dict[str, tuple[Callable[[Voice, MakeNote, Asked], FloatArray], str]] = {
+    "z_ignored": (_z_ignored, "z ignored"),
+    "permuted": (_permuted, "attributes permuted"),
+    "detuned": (_detuned, f"detuned by {DETUNED_CENTS:g} cents"),
+    "miscalibrated": (_miscalibrated, "int8 badly calibrated"),
+}
