@@ -27,13 +27,13 @@ Audio = npt.NDArray[np.float64]
 
 
 def note(f0_hz: float, slope_db: float = 6.0, stretch: float = 0.0) -> Audio:
-    """Partials up to 15 kHz, falling by ``slope_db`` an octave, at k f0 sqrt(1 + stretch k^2)."""
+    """Partials at k f0 sqrt(1 + stretch k^2) up to 15 kHz, falling by ``slope_db`` an octave; no click at first."""
     audio = np.zeros_like(SECONDS)
     for k in range(1, int(15_000 / f0_hz) + 1):
         hz = k * f0_hz * np.sqrt(1 + stretch * k**2)
         if hz < 16_000:
             audio += 10 ** (-slope_db * np.log2(k) / 20) * np.sin(2 * np.pi * hz * SECONDS + k * k)
-    return audio
+    return audio * np.clip(SECONDS / 0.003, 0, 1)
 
 
 def sines(*partials: tuple[float, float]) -> Audio:
