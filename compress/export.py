@@ -26,7 +26,6 @@ import numpy.typing as npt
 from device import bundle
 from device.errors import DarkrackError
 from device.generator import OUTPUT, SIGNATURE, Network
-from train.recipe import Recipe
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -139,7 +138,7 @@ def export(run_folder: Path, out: Path, name: str | None, extra: tuple[str, ...]
                 "correlation": None,
             }
             for attribute, teacher, table in zip(
-                facts["attributes"], teachers_of(facts, recipe), facts["quantiles"], strict=True
+                facts["attributes"], facts["teachers"], facts["quantiles"], strict=True
             )
         ],
         "copula": [[round(value, 3) for value in row] for row in facts["copula"]],
@@ -162,11 +161,6 @@ def export(run_folder: Path, out: Path, name: str | None, extra: tuple[str, ...]
     if "onnx" in extra:
         files[bundle.ONNX] = onnx
     return bundle.write(out, manifest, files)
-
-
-def teachers_of(facts: Mapping[str, Any], recipe: Recipe) -> list[str]:
-    """Whose class each attribute of a run is; a run from before there could be several says it by its recipe."""
-    return facts.get("teachers") or [recipe.labels.teachers[0].teacher] * len(facts["attributes"])
 
 
 def proof_inputs(
@@ -355,26 +349,16 @@ def count_macs(generator: Any, inputs: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def _presets(run_folder: Path, encoder: Any, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Name, soft labels and the encoder's z of the notes that the run chose as sounds to start from."""
-    import torch
+    """Name, soft labels and z of the sounds to start from, rounded to what a knob can tell apart."""
+    from train.stages import preset_latents
 
-    from train.networks import Condition
-
-    with np.load(run_folder / "presets.npz") as notes, torch.no_grad():
-        attributes = np.array([preset["attributes"] for preset in facts["presets"]], np.float32)
-        condition = Condition(
-            torch.from_numpy(attributes),
-            torch.from_numpy(notes["pitch"][:, None]),
-            torch.from_numpy(notes["velocity"][:, None]),
-        )
-        z, _ = encoder(torch.from_numpy(notes["frames"]), condition)
     return [
         {
             "name": preset["name"],
             "attributes": [round(float(value), 4) for value in preset["attributes"]],
-            "z": [round(float(value), 3) for value in z[n]],
+            "z": [round(float(value), 3) for value in z],
         }
-        for n, preset in enumerate(facts["presets"])
+        for preset, z in zip(facts["presets"], preset_latents(run_folder, encoder, facts), strict=True)
     ]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DarkrackError
-from device.partials import nominal_hz, sounding_rows
+from device.partials import Partials, nominal_hz, sounding_rows
 
 if TYPE_CHECKING:
     from device.bundle import Bundle
@@ -111,13 +111,13 @@ class Generator:
     ) -> None:
         manifest = bundle.manifest
         self.variant = manifest.default_variant if variant is None else variant
-        self._where = f"{bundle.path}: variant {self.variant}"
-        self._shapes = manifest.inputs
-        self._lowest, self._highest = manifest.pitch_range_midi
-        self._grid = manifest.representation
+        where = f"{bundle.path}: variant {self.variant}"
         model = bundle.model(self.variant)
-        self._network = Network(
-            model, self._where, manifest.inputs, manifest.output, threads=threads, reference=reference
+        network = Network(
+            model, where, manifest.inputs, manifest.output, threads=threads, reference=reference
+        )
+        self._asker = Asker(
+            network, where, manifest.inputs, manifest.pitch_range_midi, manifest.representation
         )
 
     def note(
@@ -131,48 +131,44 @@ class Generator:
         same ``noise_seed`` gives the same note. Rows above the grid's ``limit_hz`` at that pitch are silent.
         Raises DarkrackError for a wrong shape or range, and for output that is not finite.
         """
-        return make_note(
-            self._network,
-            self._where,
-            self._shapes,
-            (self._lowest, self._highest),
-            self._grid,
-            Asked(
-                np.asarray(z, np.float32),
-                np.asarray(attributes, np.float32),
-                pitch_midi,
-                velocity,
-                noise_seed,
-            ),
-        )
+        latent, labels = np.asarray(z, np.float32), np.asarray(attributes, np.float32)
+        return self._asker.note(Asked(latent, labels, pitch_midi, velocity, noise_seed))
 
 
-def make_note(
-    network: Callable[[Mapping[str, FloatArray]], FloatArray],
-    where: str,
-    inputs: Mapping[str, Shape],
-    pitch_range_midi: tuple[float, float],
-    grid: Partials,
-    asked: Asked,
-) -> FloatArray:
-    """What `Generator.note` does, for any ``network`` that takes these ``inputs``: the judge asks torch as well."""
-    _in_range(f"{where}: pitch", asked.pitch_midi, LOWEST_MIDI, HIGHEST_MIDI)
-    _in_range(f"{where}: velocity", asked.velocity, 0.0, 1.0)
-    _check(f"{where}: z", asked.z, inputs["z"][1:])
-    _check(f"{where}: attributes", asked.attributes, inputs["attributes"][1:])
-    heard_midi = min(max(asked.pitch_midi, pitch_range_midi[0]), pitch_range_midi[1])
-    rng = np.random.default_rng(asked.noise_seed)
-    tensors = {
-        "z": asked.z[np.newaxis],
-        "attributes": asked.attributes[np.newaxis],
-        "pitch": np.full((1, 1), heard_midi, np.float32),
-        "velocity": np.full((1, 1), asked.velocity, np.float32),
-        "noise": rng.standard_normal(inputs["noise"], dtype=np.float32),
-    }
-    frames: FloatArray = network(tensors)[0]
-    # Training never looked at rows above the limit, so what the network says there means nothing.
-    frames[0, sounding_rows(nominal_hz(heard_midi), grid) :] = 0.0
-    return frames
+@dataclass(frozen=True, eq=False)
+class Asker:
+    """What turns a note that is asked for into a network's inputs, and its output into frames.
+
+    ``network`` takes tensors of the shapes ``inputs`` by name: a bundle's `Network`, or torch where the judge
+    listens to a run. ``where`` names it in errors.
+    """
+
+    network: Callable[[Mapping[str, FloatArray]], FloatArray]
+    where: str
+    inputs: Mapping[str, Shape]
+    pitch_range_midi: tuple[float, float]
+    grid: Partials
+
+    def note(self, asked: Asked) -> FloatArray:
+        """(2, rows, frames); see `Generator.note`."""
+        _in_range(f"{self.where}: pitch", asked.pitch_midi, LOWEST_MIDI, HIGHEST_MIDI)
+        _in_range(f"{self.where}: velocity", asked.velocity, 0.0, 1.0)
+        _check(f"{self.where}: z", asked.z, self.inputs["z"][1:])
+        _check(f"{self.where}: attributes", asked.attributes, self.inputs["attributes"][1:])
+        lowest, highest = self.pitch_range_midi
+        heard_midi = min(max(asked.pitch_midi, lowest), highest)
+        rng = np.random.default_rng(asked.noise_seed)
+        tensors = {
+            "z": asked.z[np.newaxis],
+            "attributes": asked.attributes[np.newaxis],
+            "pitch": np.full((1, 1), heard_midi, np.float32),
+            "velocity": np.full((1, 1), asked.velocity, np.float32),
+            "noise": rng.standard_normal(self.inputs["noise"], dtype=np.float32),
+        }
+        frames: FloatArray = self.network(tensors)[0]
+        # Training never looked at rows above the limit, so what the network says there means nothing.
+        frames[0, sounding_rows(nominal_hz(heard_midi), self.grid) :] = 0.0
+        return frames
 
 
 def _check(where: str, values: FloatArray, shape: Shape) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training import RECIPE, TWO_TEACHERS, label_descriptors, train_run, write_recipe, write_set
+from training import TWO_TEACHERS, label_descriptors, train_run, write_set
 
 import darkrack
 from compress import export
@@ -16,7 +16,6 @@ from device import bundle
 from device.errors import DarkrackError
 from device.generator import Generator
 from train.descriptors import CLASSES as DESCRIPTORS
-from train.recipe import read_recipe
 from train.stages import load_generator
 
 
@@ -67,11 +66,6 @@ def test_the_manifest_says_what_was_trained(exported: bundle.Bundle) -> None:
     assert manifest.data[0].licence == "CC0"
     assert "CC0" in exported.card
     assert set(exported.files) >= {"generator.float32.tflite", "generator.onnx"}
-
-
-def test_a_run_that_names_no_teachers_had_one(tmp_path: Path) -> None:
-    recipe, _ = read_recipe(write_recipe(tmp_path, RECIPE))
-    assert export.teachers_of({"attributes": ["Organ", "Siren"]}, recipe) == ["mn04", "mn04"]
 
 
 def test_macs_by_hand(run_folder: Path, exported: bundle.Bundle) -> None:

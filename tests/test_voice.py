@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -74,6 +75,17 @@ def test_only_a_run_has_an_encoder(run_and_bundle: tuple[Path, Path]) -> None:
     frames = np.random.default_rng(0).uniform(0, 1, (3, 2, grid.rows, grid.frames)).astype(np.float32)
     labels = np.stack([asked_of(run, seed).attributes for seed in range(3)])
     assert run.latent(frames, labels, [60, 61, 62], [0.5, 0.6, 0.7]).shape == (3, run.latent_size)
+
+
+def test_a_run_from_before_there_were_several_teachers_had_one(
+    run_and_bundle: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_and_bundle[0], run)
+    facts = json.loads((run / "run.json").read_text())
+    del facts["teachers"]
+    (run / "run.json").write_text(json.dumps(facts))
+    assert set(open_voice(run).trained_by) == {"mn04"}
 
 
 class TestFaults:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,20 +59,24 @@ class Classifier:
     """A trained network and what is known of it.
 
     ``accuracy`` (share right, with its interval over instruments) of ``pitch`` and ``family`` by held-out part;
-    ``notes`` and ``instruments`` it was trained on.
+    ``notes``, ``instruments`` and ``families`` it was trained on.
     """
 
     low_midi: int
     notes: int
     instruments: int
+    families: int
     accuracy: dict[str, dict[str, Estimate]]
     network: Network
 
-    def probabilities(self, audio: FloatArray, sample_rate_hz: int) -> tuple[FloatArray, FloatArray]:
-        """Of pitches (B, P) and families (B, F), for the first second of ``audio`` (B, samples)."""
+    def probabilities(self, audio: FloatArray, sample_rate_hz: int) -> tuple[FloatArray, FloatArray | None]:
+        """Of pitches (B, P) and families (B, F), for the first second of ``audio`` (B, samples).
+
+        None for families where the notes it learned from had fewer than two.
+        """
         with torch.inference_mode():
             pitch, family = self.network(*_features(_seconds(audio, sample_rate_hz)))
-            return pitch.softmax(1).numpy(), family.softmax(1).numpy()
+            return pitch.softmax(1).numpy(), family.softmax(1).numpy() if self.families > 1 else None
 
 
 class Network(nn.Module):
@@ -139,7 +144,7 @@ def prepare(
     """The classifier of these data sets, from the first one's folder where it was trained before.
 
     Trains it otherwise (minutes; a progress bar; goes on where it was stopped), or returns None with ``train`` False.
-    Raises DarkrackError for sets with too few notes or with one family alone.
+    Raises DarkrackError for sets with too few notes.
     """
     low, high = (round(value) for value in pitch_range_midi)
     sets = [
@@ -171,7 +176,7 @@ def prepare(
             type(error).__name__,
             "delete it; the next evaluation trains it again",
         ) from error
-    return Classifier(low, facts["notes"], facts["instruments"], accuracy, network.eval())
+    return Classifier(low, facts["notes"], facts["instruments"], facts["families"], accuracy, network.eval())
 
 
 def _train(path: Path, sets: Sequence[tuple[Path, list[Note]]], low: int, high: int, seed: int) -> None:
@@ -182,11 +187,11 @@ def _train(path: Path, sets: Sequence[tuple[Path, list[Note]]], low: int, high: 
     random = np.random.default_rng(seed)
     seen = [parts["train"][n] for n in random.permutation(len(parts["train"]))[:MOST_NOTES]]
     families = {note.instrument_family_str for _, note in seen if _has_family(note)}
-    if len(seen) < 2 * BATCH or len(families) < 2:
+    if len(seen) < 2 * BATCH:
         raise DarkrackError(
             ", ".join(str(folder) for folder, _ in sets),
-            f"at least {2 * BATCH} notes of two of the families {', '.join(FAMILIES)}",
-            f"{len(seen)} of {', '.join(sorted(families)) or 'none'}",
+            f"at least {2 * BATCH} notes to train the judge's classifier on",
+            str(len(seen)),
             "--quick leaves PIS and IIS out",
         )
     logs, mels = _pictures(seen, "the classifier reads")
@@ -199,10 +204,8 @@ def _train(path: Path, sets: Sequence[tuple[Path, list[Note]]], low: int, high: 
     counts = torch.bincount(family[family >= 0], minlength=len(FAMILIES)).float()
     weight = torch.where(counts > 0, counts.clamp(min=1) ** -0.5, 0.0)
     weight /= weight.sum() / (counts > 0).sum()
-    stopped, state = (
-        path.with_suffix(".part"),
-        {"network": network, "optimiser": optimiser, "schedule": schedule},
-    )
+    stopped = path.with_suffix(".part")
+    state: dict[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
     first = 0
     if stopped.exists():
         kept = torch.load(stopped, weights_only=True)
@@ -220,10 +223,10 @@ def _train(path: Path, sets: Sequence[tuple[Path, list[Note]]], low: int, high: 
                 heard = _disturbed(logs[rows].float(), mels[rows].float(), generator)
                 answer = network(*heard)
                 loss = F.cross_entropy(answer[0], pitch[rows])
-                if (family[rows] >= 0).any():
+                if len(families) > 1 and (family[rows] != NO_FAMILY).any():
                     loss = loss + F.cross_entropy(answer[1], family[rows], weight=weight, label_smoothing=0.1)
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 schedule.step()
                 progress.update()
@@ -235,6 +238,7 @@ def _train(path: Path, sets: Sequence[tuple[Path, list[Note]]], low: int, high: 
     facts = {
         "notes": len(seen),
         "instruments": len({(str(folder), note.instrument_str) for folder, note in seen}),
+        "families": len(families),
         "accuracy": _accuracy(
             network, {part: parts[part] for part in ("unseen_instruments", "unseen_notes")}, low, random
         ),

@@ -21,6 +21,7 @@ from device.partials import Partials, nominal_hz
 from train import measures
 from train.dataset import encode_note, soft_label
 from train.listener import SAMPLE_RATE_HZ, Heard, Held, Listener, Part
+from train.measures import Estimate
 from train.voice import Voice
 
 FloatArray = npt.NDArray[np.float32]
@@ -101,13 +102,11 @@ def judge(
             one.append(heard[kind])
         for voice in voices:
             asked = asked_for(listener, voice, part.notes, np.random.default_rng(seed + 2))
-            heard[voice.name] = listener.hear(
-                asked, lambda one, v=voice: listener.sing(v, one), f"{part.name}: {voice.name}"
-            )
-        groups = part.instruments()
-        for name, one in heard.items():
+            heard[voice.name] = listener.hear_voice(voice, asked, part.name)
+        groups = _groups([*part.notes, *part.reference])  # numbered alike
+        for name, found in heard.items():
             by_part[name][part.name] = _part_figures(
-                one, real, reference, groups=groups, is_real=name == REAL, random=random
+                found, real, reference, groups=groups, is_real=name == REAL, random=random
             )
     subjects = [
         _real_subject(
@@ -137,7 +136,7 @@ def judge(
                 "part": part.name,
                 "title": part.title,
                 "notes": len(part.notes),
-                "instruments": len(set(part.instruments())),
+                "instruments": len({held.note.instrument_str for held in part.notes}),
                 "reference_notes": len(part.reference),
                 "reference": part.compared_with,
             }
@@ -159,13 +158,18 @@ def _part_figures(
     is_real: bool,
     random: np.random.Generator,
 ) -> dict[str, Any]:
-    """Distances, scores and level of one subject on one part."""
+    """Distances, scores, level of one subject on one part; ``groups`` number instruments of notes, then reference."""
+    groups, groups_of_reference = groups[: len(heard.level_dbfs)], groups[len(heard.level_dbfs) :]
     frechet, plain, kernel, likeness = {}, {}, {}, {}
     for ear, embeddings in heard.embeddings.items():
         other = reference.embeddings[ear]
         plain[ear] = measures.frechet_distance(other, embeddings)
+        estimate = measures.frechet_unbounded(
+            other, embeddings, random, groups=groups, groups_a=groups_of_reference
+        )
         unbounded = len(embeddings) < FAD_NOTES
-        estimate = measures.frechet_unbounded(other, embeddings, random, groups=groups)
+        if not unbounded:  # many enough: the distance as it is, with the interval around it
+            estimate = Estimate(*(plain[ear] + (end - estimate.value) for end in estimate))
         frechet[ear] = {"estimate": list(estimate), "notes": len(embeddings), "unbounded": unbounded}
         kernel[ear] = list(measures.kernel_distance(other, embeddings, random))
         likeness[ear] = list(measures.bootstrap(_cosine(real.embeddings[ear], embeddings), random, groups))
@@ -218,7 +222,7 @@ def _real_subject(
     own = slice(0, 2)  # unseen notes and instruments of the set itself, as voices are asked for
     notes = [held for part in parts[own] for held in part.notes]
     logits = {ear: np.concatenate([one.logits[ear] for one in heard[own]]) for ear in listener.ears}
-    groups = np.unique([held.note.instrument_str for held in notes], return_inverse=True)[1].astype(np.int64)
+    groups = _groups(notes)
     return {
         **_subject(kind, kind, figures),
         "attributes": _correlations(
@@ -348,9 +352,7 @@ def _asked_and_heard(
     """Attribute correlation; the pitch is drawn independently, so that it cannot stand in for the attributes."""
     pitch_midi = random.uniform(*voice.pitch_range_midi, len(notes))
     asked = asked_for(listener, voice, notes, random, pitch_midi)
-    heard = listener.hear(
-        asked, lambda one: listener.sing(voice, one), f"{voice.name}: attributes", list(listener.ears)
-    )
+    heard = listener.hear_voice(voice, asked, "attributes", list(listener.ears))
     logits = np.stack([listener.asked_logits(held, voice.named()) for held in notes])
     return _correlations(listener, voice.named(), logits, heard.logits, groups=_groups(notes), random=random)
 
@@ -400,10 +402,7 @@ def _diversity(
         for n, one in enumerate(first)
     ]
     both = [
-        listener.hear(
-            asked, lambda one: listener.sing(voice, one), f"{voice.name}: diversity", [ear]
-        ).embeddings[ear]
-        for asked in (first, second)
+        listener.hear_voice(voice, asked, "diversity", [ear]).embeddings[ear] for asked in (first, second)
     ]
     real = listener.hear(everything, listener.real, "real: diversity", [ear]).embeddings[ear]
     scores = np.stack([listener.asked_logits(held, voice.named()) for held in everything])
@@ -467,9 +466,7 @@ def _beyond(
     for row, a in enumerate(which):
         name, teacher = voice.named()[a]
         asked = [_with(one, a, one.attributes[a] + delta) for delta in deltas for one in base]
-        heard = listener.hear(
-            asked, lambda one: listener.sing(voice, one), f"{voice.name}: beyond, {name}", [teacher]
-        )
+        heard = listener.hear_voice(voice, asked, f"beyond, {name}", [teacher])
         own = heard.logits[teacher][:, listener.column(teacher, name)].reshape(steps, len(base))
         want = np.array(
             [[held.logits[teacher][listener.column(teacher, name)]] for held in notes], np.float32
@@ -506,9 +503,7 @@ def _raised(
     for row, a in enumerate(which):
         name, teacher = voice.named()[a]
         asked = [_with(one, a, one.attributes[a] + delta) for delta in deltas for one in base]
-        heard = listener.hear(
-            asked, lambda one: listener.sing(voice, one), f"{voice.name}: raised, {name}", [teacher]
-        )
+        heard = listener.hear_voice(voice, asked, f"raised, {name}", [teacher])
         own = heard.logits[teacher][:, listener.column(teacher, name)].reshape(steps, len(base))
         moved[row] = (own - own[0]) / max(float(own[0].std()), 1e-6)
     spread = np.array([measures.bootstrap(moved[:, n].mean(axis=1), random) for n in range(steps)])
@@ -563,9 +558,7 @@ def turn_knobs(
             for row in rows
             for setting in settings
         ]
-        heard = listener.hear(
-            asked, lambda one: listener.sing(voice, one), f"{voice.name}: {what}", list(listener.ears)
-        )
+        heard = listener.hear_voice(voice, asked, what, list(listener.ears))
         shape = (len(which), len(rows), len(settings))
         centroid = np.log2(np.maximum(heard.centroid_hz, 1.0)).reshape(shape)
         found: dict[Any, Doubles] = {a: centroid[n] for n, a in enumerate(which)}

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 SAMPLE_RATE_HZ = 48_000
 HEARD_S = 1.0
@@ -56,11 +56,6 @@ class Part:
     compared_with: str
     notes: list[Held]
     reference: list[Held]
-
-    def instruments(self) -> Ints:
-        """A number for each note's instrument, for intervals that redraw whole instruments."""
-        names = [held.note.instrument_str for held in self.notes]
-        return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def held_out(
@@ -250,6 +245,12 @@ class Listener:
     def resynthesis(self, held: Held, grid: Partials) -> FloatArray:
         """The same note once through the grid: the best that a generator could do on it."""
         return self.play(encode_note(held.folder, held.note, grid), grid, held.note.pitch, HEARD_S)
+
+    def hear_voice(
+        self, voice: Voice, asked: Sequence[Asked], what: str, ears: Sequence[str] | None = None
+    ) -> Heard:
+        """What becomes of generated notes; see `hear`."""
+        return self.hear(asked, partial(self.sing, voice), f"{voice.name}: {what}", ears)
 
     def hear(
         self,

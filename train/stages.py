@@ -560,7 +560,9 @@ def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, 
     return generator.eval().requires_grad_(False), encoder.eval().requires_grad_(False), recipe, facts
 
 
-def preset_latents(folder: Path, encoder: Encoder, facts: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def preset_latents(
+    folder: Path, encoder: Encoder, facts: Mapping[str, Any]
+) -> np.ndarray[Any, np.dtype[np.float32]]:
     """(P, Z): the encoder's z of the notes that the run chose as sounds to start from."""
     with np.load(folder / "presets.npz") as notes, torch.no_grad():
         attributes = np.array([preset["attributes"] for preset in facts["presets"]], np.float32)

@@ -222,7 +222,7 @@ def _mn04_window() -> Floats:
 @lru_cache(maxsize=1)
 def _mn04_mel() -> Floats:
     bins_hz = np.arange(_MN04_FFT // 2 + 1) * MN04_RATE_HZ / _MN04_FFT
-    mel = _mel_triangles(bins_hz, _MN04_BANDS, 0.0, _MN04_TOP_HZ)
+    mel = mel_triangles(bins_hz, _MN04_BANDS, 0.0, _MN04_TOP_HZ)
     mel[-1] = 0.0  # Kaldi leaves the Nyquist bin out
     return mel
 
@@ -270,7 +270,7 @@ def yamnet_window() -> Floats:
 @lru_cache(maxsize=1)
 def yamnet_mel() -> Floats:
     """YAMNet's 64 mel bands as a matrix (257, 64)."""
-    mel = _mel_triangles(np.arange(_YAMNET_FFT // 2 + 1) * YAMNET_RATE_HZ / _YAMNET_FFT, 64, 125.0, 7500.0)
+    mel = mel_triangles(np.arange(_YAMNET_FFT // 2 + 1) * YAMNET_RATE_HZ / _YAMNET_FFT, 64, 125.0, 7500.0)
     mel[0] = 0.0  # TensorFlow leaves DC out
     return mel
 
@@ -293,7 +293,7 @@ def power_spectra(audio: Floats, frames: int, hop: int, window: Floats, fft: int
     return power
 
 
-def _mel_triangles(bins_hz: npt.NDArray[np.float64], bands: int, low_hz: float, high_hz: float) -> Floats:
+def mel_triangles(bins_hz: npt.NDArray[np.float64], bands: int, low_hz: float, high_hz: float) -> Floats:
     """Matrix (bins, bands) of triangles that are straight on the mel axis, mel = 1127 ln(1 + f / 700)."""
     mel = 1127.0 * np.log1p(bins_hz / 700.0)[:, None]
     corners = np.linspace(1127.0 * np.log1p(low_hz / 700.0), 1127.0 * np.log1p(high_hz / 700.0), bands + 2)

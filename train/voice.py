@@ -17,7 +17,7 @@ import numpy.typing as npt
 from device import bundle as bundles
 from device.bundle import Attribute, Preset
 from device.errors import DarkrackError
-from device.generator import Asked, Generator, make_note
+from device.generator import Asked, Asker, Generator
 from device.partials import Partials
 
 FloatArray = npt.NDArray[np.float32]
@@ -136,7 +136,7 @@ def _run(folder: Path) -> Voice:
         z: FloatArray = mean.numpy()
         return z
 
-    where = str(folder)
+    asker = Asker(network, str(folder), inputs, recipe.pitch_range_midi, recipe.grid)
     return Voice(
         name=f"{recipe.name} ({facts['step']} steps)",
         kind="run",
@@ -158,9 +158,7 @@ def _run(folder: Path) -> Voice:
         latent_size=recipe.generator.latent,
         pitch_range_midi=(float(recipe.pitch_range_midi[0]), float(recipe.pitch_range_midi[1])),
         grid=recipe.grid,
-        open=lambda: (
-            lambda asked: make_note(network, where, inputs, recipe.pitch_range_midi, recipe.grid, asked)
-        ),
+        open=lambda: asker.note,
         latent=latent,
     )
 
