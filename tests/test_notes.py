@@ -18,8 +18,11 @@ from device.partials import nominal_hz
 from train.notes import (
     CHECKS,
     FIELDS,
+    PARTS,
+    Instrument,
     Note,
     note_name,
+    parse_note_name,
     read_audio,
     read_notes,
     slug,
@@ -66,6 +69,7 @@ notes_strategy = st.lists(
         cents=st.none() | st.integers(-50_000, 50_000).map(lambda tenths: tenths / 10),
         check=st.sampled_from(CHECKS),
         tags=st.text("ab ,\"'é", max_size=9),
+        part=st.sampled_from(("", *PARTS)),
     ),
     min_size=1,
     max_size=4,
@@ -88,6 +92,72 @@ def test_the_columns_are_nsynths_and_ours(tmp_path: Path) -> None:
         "file,start,samples,f0_hz,cents,check,tags"
     )
     assert note_name("tiny_000_saw", 60, 100) == NOTE.note_str
+
+
+def test_a_column_says_what_a_note_is_for_where_the_set_decides(tmp_path: Path) -> None:
+    notes = [
+        a_note(),
+        a_note(note_str="b", part="unseen_notes"),
+        a_note(note_str="c", part="unseen_instruments"),
+    ]
+    write_notes(tmp_path, notes)
+    path = tmp_path / "notes.csv"
+    lines = path.read_text().splitlines()
+    assert [line.split(",")[-1] for line in lines] == ["part", "", "unseen_notes", "unseen_instruments"]
+    assert read_notes(tmp_path) == notes
+    path.write_text(path.read_text().replace("unseen_notes", "unheard"))
+    with pytest.raises(
+        DarkrackError,
+        match=r"line 3: expected part as train\|unseen_notes\|unseen_instruments, got 'unheard'",
+    ):
+        read_notes(tmp_path)
+    path.write_text("\n".join([*lines[:2], lines[2].removesuffix(",unseen_notes")]))
+    with pytest.raises(DarkrackError, match="line 3: expected 15 fields"):
+        read_notes(tmp_path)
+
+
+words = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
+numbers = st.integers(0, 127)
+
+
+@given(family=words, source=st.sampled_from(["acoustic", "electronic", "synthetic"]),
+       number=st.integers(0, 9999), pitch=numbers, velocity=numbers)  # fmt: skip
+def test_a_name_is_read_as_it_was_made(
+    family: str, source: str, number: int, pitch: int, velocity: int
+) -> None:
+    instrument = f"{family}_{source}_{number:03d}"
+    parsed = parse_note_name(note_name(instrument, pitch, velocity))
+    assert parsed == (Instrument(instrument, family, source), pitch, velocity)
+
+
+near = st.lists(st.sampled_from(["bass", "_", "-", "synthetic", "033", "22", "060", ".wav", " ", "A", "٣"]))
+
+
+@given(st.text(max_size=30) | near.map("".join))
+def test_any_text_is_no_name_or_comes_out_again(text: str) -> None:
+    parsed = parse_note_name(text)
+    if parsed:
+        instrument, pitch, velocity = parsed
+        assert note_name(instrument.instrument_str, pitch, velocity) == text
+        assert instrument.instrument_str.startswith(f"{instrument.family}_{instrument.source}_")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bass_synthetic_033-022-050", (Instrument("bass_synthetic_033", "bass", "synthetic"), 22, 50)),
+        ("synth_lead_synthetic_5-108-127", (Instrument("synth_lead_synthetic_5", "synth_lead", "synthetic"), 108, 127)),
+        ("bass_synthetic_033-200-050", (Instrument("bass_synthetic_033", "bass", "synthetic"), 200, 50)),
+        ("bass_synthetic_033-22-050", None),
+        ("bass_synthetic_033-022-050.wav", None),
+        ("bass_digital_033-022-050", None),
+        ("synthetic_033-022-050", None),
+        ("Bass_synthetic_033-022-050", None),
+        ("bass_synthetic_033-022-050\n", None),
+    ],
+)  # fmt: skip
+def test_names_of_nsynth(text: str, expected: tuple[Instrument, int, int] | None) -> None:
+    assert parse_note_name(text) == expected
 
 
 def without_column(rows: list[list[str]]) -> None:
@@ -225,6 +295,16 @@ def test_the_split_stays_what_it_is() -> None:
         "unseen_notes": 14,
         "unseen_instruments": 30,
     }
+
+
+def test_a_part_that_a_note_has_goes_before_its_names() -> None:
+    notes = a_set(30, 10)
+    by_names = split(notes)
+    own = [dataclasses.replace(note, part=PARTS[n % 3]) if n % 4 else note for n, note in enumerate(notes)]
+    for part, rows in split(own).items():
+        assert rows == [
+            n for n in range(len(own)) if (PARTS[n % 3] == part if n % 4 else n in by_names[part])
+        ]
 
 
 @given(st.text())

@@ -21,8 +21,9 @@ import numpy.typing as npt
 from device.errors import DarkrackError
 from device.files import atomic_path
 
-SAMPLE_RATE_HZ = 48_000  # of every set we make; what the device plays at
+SAMPLE_RATE_HZ = 48_000  # of every set we make but NSynth, which keeps its own; what the device plays at
 CHECKS = ("ok", "silent", "octave", "detuned", "unpitched")
+PARTS = ("train", "unseen_notes", "unseen_instruments")  # what a note is for: see `split`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Note:
     ``pitch`` and ``velocity`` are MIDI numbers (0..127), ``start`` and ``samples`` count samples of ``file``
     (a path relative to the data set), ``f0_hz`` is measured, ``cents`` its deviation from ``pitch`` (both
     None where no pitch was found), ``check`` one of ``CHECKS``, ``tags`` free words separated by spaces.
+    ``part`` is one of ``PARTS`` where the set itself says what the note is for, otherwise empty.
     """
 
     note_str: str
@@ -48,24 +50,56 @@ class Note:
     cents: float | None
     check: str
     tags: str
+    part: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Instrument:
+    """Who plays: the name of the one instrument, NSynth's family and source of it."""
+
+    instrument_str: str
+    family: str
+    source: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Take:
-    """A note that is not in a set yet: MIDI ``pitch`` and ``velocity``, ``audio`` mono at SAMPLE_RATE_HZ."""
+    """A note that is not in a set yet: MIDI ``pitch`` and ``velocity``, ``audio`` mono, full scale 1.
+
+    ``instrument`` where the takes of one file have several; ``part`` as in `Note`.
+    """
 
     pitch: int
     velocity: int
-    audio: npt.NDArray[np.float64]
+    audio: npt.NDArray[np.floating]
     tags: str = ""
+    instrument: Instrument | None = None
+    part: str = ""
 
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Note))
+OPTIONAL = "part"  # a column that only those sets have that decide their own split
+FIELDS = tuple(field.name for field in dataclasses.fields(Note) if field.name != OPTIONAL)
+
+_NSYNTH = re.compile(
+    r"(?P<instrument>(?P<family>[a-z_]+?)_(?P<source>acoustic|electronic|synthetic)_[0-9]+)-([0-9]{3})-([0-9]{3})"
+)
 
 
 def note_name(instrument_str: str, pitch: int, velocity: int) -> str:
     """The note_str as NSynth builds it: instrument, pitch and velocity in three digits each."""
     return f"{instrument_str}-{pitch:03d}-{velocity:03d}"
+
+
+def parse_note_name(text: str) -> tuple[Instrument, int, int] | None:
+    """Instrument, pitch and velocity of one of NSynth's names (``bass_synthetic_033-022-050``), or None.
+
+    The inverse of `note_name`. The numbers are as they stand there: up to 999, which MIDI does not have.
+    """
+    match = _NSYNTH.fullmatch(text)
+    if not match:
+        return None
+    instrument = Instrument(match["instrument"], match["family"], match["source"])
+    return instrument, int(match[4]), int(match[5])
 
 
 def slug(text: str) -> str:
@@ -80,7 +114,7 @@ def read_notes(folder: Path) -> list[Note]:
     cannot be, and where two lines carry the same note_str.
     """
     path = folder / "notes.csv"
-    hint = "make a data set with `darkrack data soundfont` or `darkrack data folder`"
+    hint = "make a data set with `darkrack data soundfont`, `folder` or `nsynth`"
     try:
         with path.open(encoding="utf-8", newline="") as source:
             reader = csv.DictReader(source, strict=True)
@@ -110,9 +144,9 @@ def _parse(row: dict[str, Any], where: str) -> Note:
     """One line of notes.csv as a Note; ``where`` names the line."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Note):
-        text = row[field.name]
+        text = row.get(field.name, field.default)  # a set without the optional column has its default
         if text is None or None in row:
-            raise DarkrackError(where, f"{len(FIELDS)} fields", "another number")
+            raise DarkrackError(where, f"{len(row.keys() - {None})} fields", "another number")
         try:
             if field.type == "int":
                 values[field.name] = int(text)
@@ -137,24 +171,31 @@ def _parse(row: dict[str, Any], where: str) -> Note:
             raise DarkrackError(where, f"{name} of {low:g} to {high:g}", f"{value:g}")
     if note.check not in CHECKS:
         raise DarkrackError(where, "check as " + "|".join(CHECKS), repr(note.check))
+    if note.part and note.part not in PARTS:
+        raise DarkrackError(where, "part as " + "|".join(PARTS), repr(note.part))
     if not note.note_str or not note.file:
         raise DarkrackError(where, "a note_str and a file", "an empty field")
     return note
 
 
 def write_notes(folder: Path, notes: Iterable[Note]) -> None:
-    """Write notes.csv, whole or not at all; f0 to a millihertz, cents to a tenth."""
+    """Write notes.csv, whole or not at all; f0 to a millihertz, cents to a tenth.
+
+    The column ``part`` only where a note has one.
+    """
+    notes = list(notes)
+    columns = (*FIELDS, OPTIONAL) if any(note.part for note in notes) else FIELDS
     with (
         atomic_path(folder / "notes.csv") as temporary,
         temporary.open("w", encoding="utf-8", newline="") as out,
     ):
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(FIELDS)
+        writer.writerow(columns)
         for note in notes:
             values = dataclasses.asdict(note)
             values["f0_hz"] = "" if note.f0_hz is None else f"{note.f0_hz:.3f}"
             values["cents"] = "" if note.cents is None else f"{note.cents:.1f}"
-            writer.writerow(values[name] for name in FIELDS)
+            writer.writerow(values[name] for name in columns)
 
 
 def read_audio(folder: Path, note: Note, seconds: float) -> npt.NDArray[np.float32]:
@@ -193,20 +234,26 @@ def read_audio(folder: Path, note: Note, seconds: float) -> npt.NDArray[np.float
 
 
 def split(notes: Sequence[Note]) -> dict[str, list[int]]:
-    """Indices by use: ``train``, ``unseen_notes``, ``unseen_instruments``.
+    """Indices by use, a list for each of ``PARTS``.
 
-    One instrument in ten is held out whole; of the others one note in twenty. Where a note goes depends on
-    SHA-256 of its names alone, so sets may grow, shrink and be reordered and nothing moves across.
+    A note's own ``part`` decides where it has one. Otherwise one instrument in ten is held out whole, and of
+    the others one note in twenty. Where a note goes depends on SHA-256 of its names alone, so sets may grow,
+    shrink and be reordered and nothing moves across.
     """
-    parts: dict[str, list[int]] = {"train": [], "unseen_notes": [], "unseen_instruments": []}
+    parts: dict[str, list[int]] = {part: [] for part in PARTS}
     for index, note in enumerate(notes):
-        if _fraction(note.instrument_str) < 0.10:
+        if note.part:
+            parts[note.part].append(index)
+        elif _fraction(note.instrument_str) < 0.10:
             parts["unseen_instruments"].append(index)
-        elif _fraction(note.note_str) < 0.05:
-            parts["unseen_notes"].append(index)
         else:
-            parts["train"].append(index)
+            parts[held_out_note(note.note_str, 0.05)].append(index)
     return parts
+
+
+def held_out_note(note_str: str, share: float) -> str:
+    """``unseen_notes`` for that share of all names, drawn by hash; ``train`` for the others."""
+    return "unseen_notes" if _fraction(note_str) < share else "train"
 
 
 def _fraction(name: str) -> float:
