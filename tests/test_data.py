@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import darkrack
 from device.errors import DarkrackError
 from train.data import TRIM_DB, numbers, trimmed
-from train.notes import SAMPLE_RATE_HZ, read_audio, read_notes
+from train.notes import FIELDS, SAMPLE_RATE_HZ, read_audio, read_notes
 
 SHORT = ["--hold-s", "0.5", "--tail-s", "0.1", "--jobs", "1"]
 
@@ -45,6 +45,7 @@ def test_a_set_from_a_font(font: Path, tmp_path: Path, capsys: pytest.CaptureFix
         "60,120",
     ]
     assert from_font(font, out, *options, "--json", str(report)) == 0
+    assert (out / "notes.csv").read_text().splitlines()[0] == ",".join(FIELDS)
     notes = read_notes(out)
     assert len(notes) == 5 * 3 * 2
     by = {note.note_str: note for note in notes}

@@ -1,9 +1,9 @@
-"""The command `darkrack data`: a data set of notes from a SoundFont or from a folder of samples.
+"""The command `darkrack data`: a data set of notes from a SoundFont, from a folder of samples or from NSynth.
 
-A set is made part by part, one instrument a part, several at a time in processes of their own. A finished
-part is two files, `audio/NAME.flac` and then `parts/NAME.json`; `set.json` says what the whole is made from.
-So a run that was stopped goes on where it was and never mixes two ways of making notes. `notes.csv` is
-written when all parts stand.
+A set is made part by part, several at a time in processes of their own: one instrument a part, of NSynth so
+many notes as they come. A finished part is two files, `audio/NAME.flac` and then `parts/NAME.json`; `set.json`
+says what the whole is made from. So a run that was stopped goes on where it was and never mixes two ways of
+making notes. `notes.csv` is written when all parts stand.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ import numpy.typing as npt
 from device.errors import DarkrackError
 from device.files import read_bytes, sha256_of, write_audio, write_json
 from train import folder as own
-from train import pitch, soundfont
-from train.notes import CHECKS, SAMPLE_RATE_HZ, Note, Take, note_name, write_notes
+from train import nsynth, pitch, soundfont
+from train.notes import CHECKS, SAMPLE_RATE_HZ, Instrument, Note, Take, note_name, write_notes
 
 FORMAT = 1  # raised when parts that older code made must not be kept
 # What is quieter at the end is cut: 20 dB under the -80 dBFS that teachers were seen to hear. The step of 24
@@ -41,27 +42,29 @@ TRIM_DB = -100.0
 SUBTYPE = "PCM_24"
 FADE_S = 0.005
 NAMED = 12  # instruments named for each check in the summary
+SHARD = 256  # notes of NSynth in a part: 18 MB on their way to the process that makes it
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One instrument, still to be made; pickled into the process that makes it.
+    """Some notes still to be made, mostly one instrument; pickled into the process that makes them.
 
-    ``key`` changes when it has to be made again though the set's recipe is the same; ``takes`` makes its
-    ``count`` notes.
+    ``name`` is that of its files; ``takes`` makes its ``count`` notes, ``instrument`` plays those that do not
+    bring their own. ``key`` changes when it has to be made again though the set's recipe is the same.
     """
 
-    instrument_str: str
-    family: str
-    source: str
+    name: str
+    instrument: Instrument
     count: int
     takes: Callable[[], Iterator[Take]]
     key: str = ""
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    subtype: str = SUBTYPE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The two subcommands and their options."""
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="soundfont|folder")
+    """The three subcommands and their options."""
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="soundfont|folder|nsynth")
     line = "render the programs of a SoundFont with fluidsynth; more programs may be added to a set later"
     font = kinds.add_parser("soundfont", help=line, description=line)
     font.add_argument("font", type=Path, help="the SoundFont (.sf2)")
@@ -87,7 +90,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="file,pitch[,velocity,instrument,family,tags] instead of file names",
     )
-    for kind in (font, folder):
+    line = (
+        "take NSynth as published; archives are read in one pass and not unpacked; more of them may be added to a "
+        "set later"
+    )
+    published = kinds.add_parser("nsynth", help="take NSynth as published", description=line)
+    published.add_argument(
+        "source",
+        type=Path,
+        nargs="+",
+        help="nsynth-train.jsonwav.tar.gz, a .tar, or a folder unpacked from one",
+    )
+    published.add_argument(
+        "--pitches", default="44-69", help="MIDI notes, first-last:step (%(default)s, as DarkGAN)"
+    )
+    published.add_argument(
+        "--seconds", type=float, default=1.1,
+        help="kept of each of the 4 s (%(default)s: the first second, as DarkGAN, and what the last frame's window "
+        "reaches past it)",
+    )  # fmt: skip
+    published.add_argument("--sources", default=",".join(nsynth.SOURCES), help="which of %(default)s (all)")
+    published.add_argument("--families", default=",".join(nsynth.FAMILIES), help="which of %(default)s (all)")
+    published.add_argument(
+        "--split", choices=nsynth.SPLITS, default=nsynth.SPLITS[0],
+        help="what is held out: instrument (as in every set: one instrument in ten, one note in twenty), paper (one "
+        "note in ten, as DarkGAN), published (valid and test) (%(default)s)",
+    )  # fmt: skip
+    for kind in (font, folder, published):
         kind.add_argument(
             "--out", type=Path, required=True, metavar="DIR", help="the data set to write or to go on with"
         )
@@ -102,8 +131,7 @@ def run(args: argparse.Namespace) -> None:
     if args.jobs < 1:
         raise DarkrackError("--jobs", "1 or more", str(args.jobs))
     started_s = time.monotonic()
-    make = _soundfont if args.kind == "soundfont" else _folder
-    notes, made = make(args)
+    notes, made = {"soundfont": _soundfont, "folder": _folder, "nsynth": _nsynth}[args.kind](args)
     took_s = time.monotonic() - started_s
     checks = {
         check: Counter(note.instrument_str for note in notes if note.check == check) for check in CHECKS
@@ -137,8 +165,8 @@ def _soundfont(args: argparse.Namespace) -> tuple[list[Note], int]:
     )
     parts = [
         Part(
-            soundfont.instrument_name(args.font, presets[program]),
-            *soundfont.family(program),
+            name := soundfont.instrument_name(args.font, presets[program]),
+            Instrument(name, *soundfont.family(program)),
             count=len(keys.pitches) * len(keys.velocities),
             takes=functools.partial(soundfont.render, args.font, program, keys),
         )
@@ -157,11 +185,98 @@ def _folder(args: argparse.Namespace) -> tuple[list[Note], int]:
         own.samples_by_table(args.folder, args.table) if args.table else own.samples_by_name(args.folder)
     )
     parts = [
-        Part(name, of[0].family, of[0].source, len(of), functools.partial(own.takes, of), own.key(of))
+        Part(
+            name,
+            Instrument(name, of[0].family, of[0].source),
+            len(of),
+            functools.partial(own.takes, of),
+            own.key(of),
+        )
         for name, of in own.instruments(samples).items()
     ]
     recipe = {"kind": args.kind, "folder": args.folder.resolve().name}
     return make_set(args.out, recipe, parts, args.jobs, only_these=True)
+
+
+def _nsynth(args: argparse.Namespace) -> tuple[list[Note], int]:
+    from tqdm import tqdm
+
+    if not 0.1 <= args.seconds <= nsynth.SAMPLES / nsynth.SAMPLE_RATE_HZ:
+        raise DarkrackError("--seconds", "0.1 to 4", f"{args.seconds:g}")
+    choice = nsynth.Choice(
+        pitches=numbers(args.pitches, "--pitches", 0, 127),
+        seconds=args.seconds,
+        sources=_words(args.sources, "--sources", nsynth.SOURCES),
+        families=_words(args.families, "--families", nsynth.FAMILIES),
+        split=args.split,
+    )
+    sources = [nsynth.find(path) for path in args.source]
+    finished = _finished(args.out)
+    done = {note.note_str for notes in finished.values() for note in notes}
+    kept = len(done)
+    _check_space(args.out, sum(source.notes(choice) for source in sources) - kept, choice.seconds)
+    _claim(args.out / "set.json", {"kind": args.kind, **dataclasses.asdict(choice)})
+    tags: dict[str, str] = {}
+    with tqdm(
+        total=sum(source.size_bytes for source in sources), unit="B", unit_scale=True, disable=None
+    ) as bar:
+        found = (nsynth.takes(source, choice, done, tags, bar.update) for source in sources)
+        made = 0
+
+        def count(part: Part) -> None:
+            nonlocal made
+            made += part.count
+            bar.set_postfix(notes=kept + made)
+
+        _finish_all(args.out, _shards(itertools.chain.from_iterable(found), finished), args.jobs, count)
+    _tag(args.out, tags)
+    return _gathered(args.out), made
+
+
+def _words(text: str, option: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The words that ``text`` names, each once and in the order of ``known``; DarkrackError for any other."""
+    named = {word.strip() for word in text.split(",")}
+    for word in sorted(named.difference(known)):
+        raise DarkrackError(option, "some of " + ",".join(known), repr(word))
+    return tuple(word for word in known if word in named)
+
+
+def _check_space(out: Path, notes: float, seconds: float) -> None:
+    """DarkrackError where the disk that ``out`` lies on, or will lie on, has no room for so many notes more."""
+    there = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
+    needed = notes * seconds * nsynth.SAMPLE_RATE_HZ * nsynth.FLAC_BYTES_A_SAMPLE
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        hint = "choose another disk, or fewer --pitches, --families or --seconds"
+        raise DarkrackError(str(out), f"{needed / 1e9:.1f} GB free", f"{free / 1e9:.1f} GB", hint)
+
+
+def _shards(takes: Iterator[Take], finished: Container[str]) -> Iterator[Part]:
+    """Parts of SHARD notes as they come, under names that are free; an error comes after the notes before it."""
+    names = (name for number in itertools.count() if (name := f"nsynth_{number:05d}") not in finished)
+    failed: DarkrackError | None = None
+    while not failed:
+        batch: list[Take] = []
+        try:
+            for take in itertools.islice(takes, SHARD):
+                batch.append(take)
+        except DarkrackError as error:
+            failed = error
+        if batch:
+            several = Instrument("several", "unknown", "unknown")
+            read = functools.partial(iter, batch)
+            yield Part(next(names), several, len(batch), read, "", nsynth.SAMPLE_RATE_HZ, "PCM_16")
+        elif not failed:
+            return
+    raise failed
+
+
+def _tag(out: Path, tags: Mapping[str, str]) -> None:
+    """Write the ``tags`` of notes (by note_str) into the finished parts that hold them."""
+    for name, notes in _finished(out).items():
+        tagged = [dataclasses.replace(note, tags=tags.get(note.note_str, note.tags)) for note in notes]
+        if tagged != notes:
+            _write_part(out, name, "", tagged)
 
 
 def numbers(text: str, option: str, low: int, high: int) -> tuple[int, ...]:
@@ -197,17 +312,25 @@ def make_set(
     made = sum(part.count for part in todo)
     total = sum(part.count for part in parts)
     with tqdm(total=total, initial=total - made, unit="note", disable=None) as bar:
-        _finish_all(out, todo, jobs, lambda part: bar.update(part.count))
-    notes: list[Note] = []
-    wanted = {part.instrument_str for part in parts}
-    for path in sorted((out / "parts").glob("[!.]*.json")):
-        if only_these and path.stem not in wanted:
-            path.unlink()
-            (out / "audio" / f"{path.stem}.flac").unlink(missing_ok=True)
-            continue
-        notes += [Note(**note) for note in _read_json(path)["notes"]]
+        _finish_all(out, todo, min(jobs, len(todo)), lambda part: bar.update(part.count))
+    if only_these:
+        for name in _finished(out).keys() - {part.name for part in parts}:
+            (out / "parts" / f"{name}.json").unlink()
+            (out / "audio" / f"{name}.flac").unlink(missing_ok=True)
+    return _gathered(out), made
+
+
+def _finished(out: Path) -> dict[str, list[Note]]:
+    """The notes of each finished part by its name, ascending."""
+    paths = sorted((out / "parts").glob("[!.]*.json"))
+    return {path.stem: [Note(**note) for note in _read_json(path)["notes"]] for path in paths}
+
+
+def _gathered(out: Path) -> list[Note]:
+    """Write notes.csv from the finished parts; its notes."""
+    notes = [note for of in _finished(out).values() for note in of]
     write_notes(out, notes)
-    return notes, made
+    return notes
 
 
 def _claim(path: Path, recipe: Mapping[str, Any]) -> None:
@@ -240,13 +363,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _is_finished(out: Path, part: Part) -> bool:
-    path = out / "parts" / f"{part.instrument_str}.json"
+    path = out / "parts" / f"{part.name}.json"
     return path.exists() and bool(_read_json(path).get("key") == part.key)
 
 
-def _finish_all(out: Path, parts: Sequence[Part], jobs: int, done: Callable[[Part], object]) -> None:
+def _finish_all(out: Path, parts: Iterable[Part], jobs: int, done: Callable[[Part], object]) -> None:
     """Finish every part, ``jobs`` at a time; on Ctrl-C or an error those in work are finished, no others."""
-    if jobs == 1 or len(parts) <= 1:
+    if jobs <= 1:
         for part in parts:
             finish(out, part)
             done(part)
@@ -255,7 +378,7 @@ def _finish_all(out: Path, parts: Sequence[Part], jobs: int, done: Callable[[Par
     spawn = multiprocessing.get_context(
         "spawn"
     )  # a fork of a process with threads may hang, and tqdm has one
-    with concurrent.futures.ProcessPoolExecutor(min(jobs, len(parts)), spawn, _ignore_interrupt) as pool:
+    with concurrent.futures.ProcessPoolExecutor(jobs, spawn, _ignore_interrupt) as pool:
         # No more than are worked on: what lies in the pool's own queue cannot be called back.
         working = {pool.submit(finish, out, part): part for part in itertools.islice(waiting, jobs)}
         try:
@@ -278,52 +401,56 @@ def _ignore_interrupt() -> None:
 
 def finish(out: Path, part: Part) -> None:
     """Make one part: notes trimmed and measured, all in one FLAC; then the list that says it is finished."""
-    name = part.instrument_str
+    file = out / "audio" / f"{part.name}.flac"
     notes: list[Note] = []
     audio: list[npt.NDArray[np.float64]] = []
     same_name: Counter[str] = Counter()
     for take in part.takes():
-        sound = trimmed(take.audio)
-        heard = pitch.measure(sound, SAMPLE_RATE_HZ, take.pitch)
-        note_str = note_name(name, take.pitch, take.velocity)
+        sound = trimmed(take.audio, part.sample_rate_hz)
+        heard = pitch.measure(sound, part.sample_rate_hz, take.pitch)
+        instrument = take.instrument or part.instrument
+        note_str = note_name(instrument.instrument_str, take.pitch, take.velocity)
         same_name[note_str] += 1
         if same_name[note_str] > 1:  # samplers alternate between several recordings of a note
             note_str += f"-{same_name[note_str]}"
         notes.append(
             Note(
                 note_str=note_str,
-                instrument_str=name,
-                instrument_family_str=part.family,
-                instrument_source_str=part.source,
+                instrument_str=instrument.instrument_str,
+                instrument_family_str=instrument.family,
+                instrument_source_str=instrument.source,
                 pitch=take.pitch,
                 velocity=take.velocity,
-                sample_rate=SAMPLE_RATE_HZ,
-                file=f"audio/{name}.flac",
+                sample_rate=part.sample_rate_hz,
+                file=file.relative_to(out).as_posix(),
                 start=sum(map(len, audio)),
                 samples=len(sound),
                 f0_hz=heard.f0_hz,
                 cents=heard.cents,
                 check=heard.check,
                 tags=take.tags,
+                part=take.part,
             )
         )
         audio.append(sound)
     whole = np.concatenate(audio)
     # Over full scale the instrument is turned down as a whole, so that its velocities keep their distance.
     whole /= max(1.0, float(np.max(np.abs(whole))))
-    write_audio(out / "audio" / f"{name}.flac", whole, SAMPLE_RATE_HZ, SUBTYPE)
-    write_json(
-        out / "parts" / f"{name}.json",
-        {"key": part.key, "notes": [dataclasses.asdict(note) for note in notes]},
-    )
+    write_audio(file, whole, part.sample_rate_hz, part.subtype)
+    _write_part(out, part.name, part.key, notes)
 
 
-def trimmed(audio: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _write_part(out: Path, name: str, key: str, notes: Sequence[Note]) -> None:
+    content = {"key": key, "notes": [dataclasses.asdict(note) for note in notes]}
+    write_json(out / "parts" / f"{name}.json", content)
+
+
+def trimmed(audio: npt.NDArray[np.floating], sample_rate_hz: int = SAMPLE_RATE_HZ) -> npt.NDArray[np.float64]:
     """The note without the silence at its end, at least a sample, faded out over FADE_S."""
     loud = np.flatnonzero(np.abs(audio) > 10 ** (TRIM_DB / 20))
     end = int(loud[-1]) + 1 if len(loud) else 1
-    out = audio[:end].copy()
-    fade = min(round(FADE_S * SAMPLE_RATE_HZ), end)
+    out = audio[:end].astype(np.float64)
+    fade = min(round(FADE_S * sample_rate_hz), end)
     out[end - fade :] *= 0.5 + 0.5 * np.cos(np.pi * np.arange(1, fade + 1) / fade)
     return out
 
