@@ -286,7 +286,10 @@ def test_a_fault_that_was_planted_and_not_found_is_said(figures: dict[str, Any])
 def test_what_was_not_measured_is_named_once_with_its_subjects(figures: dict[str, Any]) -> None:
     text = report.markdown(figures)
     assert text.count("leakage: needs a run") == 1
-    assert "- leakage: needs a run, a bundle has no encoder (First, First, z ignored)" in text
+    assert "- leakage: needs a run, a bundle has no encoder (every voice)" in text
+    figures["subjects"][3]["notes"] = ["hop: none"]
+    text = report.markdown(figures)
+    assert "- leakage: needs a run, a bundle has no encoder (First)\n- hop: none (First, z ignored)" in text
 
 
 def test_real_notes_alone_make_a_report(figures: dict[str, Any]) -> None:
@@ -306,7 +309,7 @@ def test_little_effort_makes_a_report(figures: dict[str, Any], tmp_path: Path) -
     report.check(figures)
     text = report.markdown(figures)
     assert "| knob |" not in text
-    assert "- knobs: not measured with --quick (real, resynthesis, First, First, z ignored)" in text
+    assert "- knobs: not measured with --quick (real; resynthesis; First; First, z ignored)" in text
     assert report.draw(figures, tmp_path) == []
 
 

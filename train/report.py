@@ -236,7 +236,7 @@ def _to_real(figures: Figures, subject: dict[str, Any], part: dict[str, Any], ea
         return ""
     if real[1] > 0:
         return f"{ours[0] / real[0]:.1f}"
-    return f"over {ours[1] / real[2]:.1f}" if ours[1] > 0 else ""
+    return f"over {ours[1] / real[2]:.1f}" if ours[1] > real[2] else ""
 
 
 def _attributes(figures: Figures) -> Iterator[str]:
@@ -459,8 +459,10 @@ def _not_measured(figures: Figures) -> Iterator[str]:
     for subject in figures["subjects"]:
         for note in subject["notes"]:
             by_note.setdefault(note, []).append(subject["name"])
+    voices = [voice["name"] for voice in _voices(figures)]
     for note, names in by_note.items():
-        yield f"- {note} ({', '.join(names)})"
+        whose = "every voice" if len(voices) > 1 and names == voices else "; ".join(names)
+        yield f"- {note} ({whose})"
 
 
 # --- what every table needs ------------------------------------------------------------------------------
@@ -568,13 +570,15 @@ def _draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = math.ceil(len(curves) / 2)
-    figure = Figure(figsize=(10, 5.6 + 0.26 * rows), layout="constrained")
+    labels = [
+        f"{name} ({curve['attributes']} attributes, {curve['notes']} notes each)" for name, curve in curves
+    ]
+    columns = 2 if max(map(len, labels)) < 60 else 1  # what 1000 pixels hold
+    figure = Figure(figsize=(10, 5.6 + 0.26 * math.ceil(len(curves) / columns)), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    for n, (name, curve) in enumerate(curves):
+    for n, (_, curve) in enumerate(curves):
         colour, dash = COLOURS[n % len(COLOURS)], DASHES[n % len(DASHES)]
-        counts = f"{curve['attributes']} attributes, {curve['notes']} notes each"
         axis.plot(
             curve["delta"],
             curve[key],
@@ -583,7 +587,7 @@ def _draw(
             marker="o",
             markersize=4,
             linewidth=2,
-            label=f"{name} ({counts})",
+            label=labels[n],
         )
         axis.fill_between(curve["delta"], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
     axis.axhline(0, color="#666666", linewidth=0.8)
@@ -595,7 +599,7 @@ def _draw(
     axis.tick_params(labelsize=11)
     axis.grid(color="#dddddd", linewidth=0.7)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower left", ncols=min(2, len(curves)), fontsize=11, frameon=False)
+    figure.legend(loc="outside lower left", ncols=columns, fontsize=11, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=100)
 
