@@ -31,10 +31,11 @@ test: system .venv/dev.stamp  ## set up everything, torch included, and run all 
 
 # What the tests run that pip does not bring; they make their own small SoundFont.
 system:
-	@if command -v fluidsynth >/dev/null; then exit 0; fi; \
+	@if command -v fluidsynth >/dev/null && command -v chromium >/dev/null; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends fluidsynth; \
-	else \
+		apt-get update -q && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends fluidsynth chromium; \
+	elif ! command -v fluidsynth >/dev/null; then \
 		echo "error: the tests need the program fluidsynth"; echo "hint: sudo apt-get install fluidsynth"; exit 1; \
 	fi
 

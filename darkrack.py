@@ -13,10 +13,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("device.demo", "play a phrase with four simulated pots and a gate, and draw it"),
     "bench": ("device.bench", "measure inference and voices on this machine"),
     "bundle": ("device.bundle_command", "show or verify a bundle"),
-    "data": ("train.data", "make a data set of notes from a SoundFont or a folder of samples"),
+    "data": ("train.data", "make a data set of notes from a SoundFont, a folder of samples or NSynth"),
     "label": ("train.label", "let a teacher hear the notes: soft labels, attributes, quantiles"),
     "train": ("train.train", "train a generator by a recipe; resumes where it stopped"),
-    "evaluate": ("train.evaluate", "measure a bundle against held-out notes"),
+    "evaluate": ("train.evaluate", "judge bundles and runs beside real notes that they never saw"),
     "export": ("compress.export", "turn a run into a bundle, proved hop by hop"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from device.bundle import Bundle
 
 WHERE_TO_GET = (
     "set DARKRACK_DATA to a folder with teachers/ and nsynth60/; "
-    "README, section 'Tests', says where the files come from"
+    "README, section 'Tests', says where the files come from; the browser is the program chromium"
 )
 _not_run: list[str] = []
 
@@ -31,20 +32,24 @@ def _data_folder() -> Path | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs the data where there are none, and remember it by name: it is not a pass."""
-    if _data_folder() is not None:
-        return
-    without = [item for item in items if item.get_closest_marker("data")]
+    """Deselect what needs the data or a browser where there is none, and remember it by name: it is not a pass."""
+    lacking = [
+        marker
+        for marker, there in (("data", _data_folder() is not None), ("browser", shutil.which("chromium")))
+        if not there
+    ]
+    without = [item for item in items if any(item.get_closest_marker(marker) for marker in lacking)]
     if without:
         _not_run.extend(item.nodeid for item in without)
-        items[:] = [item for item in items if not item.get_closest_marker("data")]
+        left_out = set(without)
+        items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=without)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what was not run; with DARKRACK_REQUIRE_ALL=1 (CI) that is a failure."""
     if _not_run:
-        terminalreporter.section("NOT RUN: the data are missing")
+        terminalreporter.section("NOT RUN: the data or the browser are missing")
         for name in _not_run:
             terminalreporter.line(name)
         terminalreporter.line(WHERE_TO_GET)

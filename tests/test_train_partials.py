@@ -110,3 +110,15 @@ def test_bad_audio_is_refused() -> None:
         encode(np.array([0.0, np.nan] * 9000, np.float32), RATE_HZ, 220.0, GRID)
     with pytest.raises(DarkrackError, match="silence"):
         encode(np.zeros(48_000, np.float32), RATE_HZ, 220.0, GRID)
+
+
+def test_what_lies_over_half_the_rate_is_silent() -> None:
+    """A 16 kHz note on a grid that goes to 16 kHz: its upper rows would hold mirror images of the lower ones."""
+    grid = Partials(rows=80, frames=64)
+    f0_hz, rate_hz = 200.0, 16_000
+    seconds = np.arange(rate_hz) / rate_hz
+    note = sum(np.sin(2 * np.pi * k * f0_hz * seconds + k) / k for k in range(1, 40))
+    level = encode(np.asarray(note, np.float32), rate_hz, f0_hz, grid)[0]
+    highest = int(0.45 * rate_hz / f0_hz)
+    assert (level[:highest].max(axis=1) > 0.3).all()
+    assert not level[highest:].any()

@@ -15,6 +15,7 @@ from device.partials import Partials
 from train.judge import SETTINGS, asked_for
 from train.listener import SAMPLE_RATE_HZ, Listener, Part
 from train.listening import Clip, Row, Section
+from train.train import preset_name
 from train.voice import Voice
 
 FloatArray = npt.NDArray[np.float32]
@@ -36,7 +37,7 @@ def sections(
     """Sections of the page; what is heard first is what was never seen in training, beside its resynthesis."""
     beside = [
         Row(
-            f"{held.note.instrument_str}, MIDI {held.note.pitch} ({part.title})",
+            f"{preset_name(held.note.instrument_str)}, MIDI {held.note.pitch} ({part.title})",
             [
                 Clip("real", listener.real(held), SAMPLE_RATE_HZ),
                 Clip("resynthesis", listener.resynthesis(held, grid), SAMPLE_RATE_HZ),
@@ -59,6 +60,7 @@ def sections(
             "Notes that no voice was trained on. A voice is asked for their labels, pitch and velocity, with a z of "
             "its own: the same kind of sound is meant, not the same note.",
             beside,
+            blind=True,
         )
     ]
     for voice in voices:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from device import bundle as bundles
 from device.errors import DarkrackError
-from device.files import read_bytes, write_json
+from device.files import atomic_path, read_bytes, write_json
 from device.partials import Partials
 from train.teacher import KINDS, Teacher, load_teacher
 from train.voice import FAULTS, Voice, open_voice, planted
@@ -102,26 +102,25 @@ def run(args: argparse.Namespace) -> None:
     """Judge, and print the tables."""
     from train import report
 
-    voices: list[Voice] = []
-    if args.earlier:
-        figures = _read_figures(args.earlier)
-    else:
-        figures, voices = _judge(args)
-    report.check(figures)
-    text = report.markdown(figures)
-    print(text)
+    figures = _read_figures(args.earlier) if args.earlier else _judge(args)
+    # Before they are looked at: hours of listening are not lost to a slip in what follows.
     if args.json:
         write_json(args.json, figures)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         write_json(args.out / "figures.json", figures)
-        (args.out / "report.md").write_text(text + "\n", encoding="utf-8")
+    report.check(figures)
+    text = report.markdown(figures)
+    print(text)
+    if args.out:
+        with atomic_path(args.out / "report.md") as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
         report.draw(figures, args.out)
     if args.update_card:
-        for voice in voices:
-            if voice.kind == "bundle" and not voice.fault:
-                update_card(voice.path, figures, voice.name)
-                print(f"{voice.path}: card and manifest updated")
+        for subject in figures["subjects"]:
+            if subject["kind"] == "bundle" and not subject["fault"]:
+                update_card(Path(subject["path"]), figures, subject)
+                print(f"{subject['path']}: card and manifest updated")
 
 
 def _read_figures(path: Path) -> dict[str, Any]:
@@ -135,7 +134,7 @@ def _read_figures(path: Path) -> dict[str, Any]:
     return figures
 
 
-def _judge(args: argparse.Namespace) -> tuple[dict[str, Any], list[Voice]]:
+def _judge(args: argparse.Namespace) -> dict[str, Any]:
     from train import judge
     from train.listener import BED_DBFS, Listener, held_out
 
@@ -194,9 +193,9 @@ def _judge(args: argparse.Namespace) -> tuple[dict[str, Any], list[Voice]]:
         from train.demonstration import sections
 
         args.out.mkdir(parents=True, exist_ok=True)
-        title = ", ".join(voice.name for voice in voices) or "Real notes"
+        title = ", ".join(voice.name for voice in voices if not voice.fault) or "Real notes"
         listening.page(args.out / "listen.html", title, sections(listener, voices, parts, grid, figures))
-    return figures, voices
+    return figures
 
 
 def _ears(options: Sequence[str]) -> list[Teacher]:
@@ -276,13 +275,17 @@ def _classifier_figures(classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def update_card(path: Path, figures: dict[str, Any], name: str) -> None:
+def update_card(path: Path, figures: dict[str, Any], subject: dict[str, Any]) -> None:
     """Rewrite a bundle with what was measured: the card's last section, each attribute's correlation, quality."""
     from train import report
 
     bundle = bundles.read(path)
-    subject = next(one for one in figures["subjects"] if one["name"] == name)
     manifest = json.loads(bundle.files[bundles.MANIFEST])
+    names = [attribute["name"] for attribute in manifest["attributes"]]
+    if names != [one["name"] for one in subject["attributes"]]:
+        raise DarkrackError(
+            str(path), "the bundle that was judged", "one with other attributes", "judge it again"
+        )
     for attribute, measured in zip(manifest["attributes"], subject["attributes"], strict=True):
         attribute["correlation"] = round(max(-1.0, min(1.0, measured["logit"][0])), 3)
     knobs = subject["knobs"]["table"] if subject["knobs"] else []
@@ -296,13 +299,13 @@ def update_card(path: Path, figures: dict[str, Any], name: str) -> None:
             part["part"]: {
                 kind["name"]: kind["parts"][part["part"]]["frechet"]
                 for kind in figures["subjects"]
-                if kind["name"] in (*ALWAYS, name)
+                if kind["name"] in (*ALWAYS, subject["name"])
             }
             for part in figures["parts"]
         },
         "confirmed_knobs": [row["name"] for row in knobs if row["confirmed"]],
     }
     head = bundle.card.split("## Measured")[0]
-    card = f"{head}## Measured\n\n{report.card_section(figures, name)}\n"
+    card = f"{head}## Measured\n\n{report.card_section(figures, subject['name'])}\n"
     files = {member: content for member, content in bundle.files.items() if member != bundles.MANIFEST}
     bundles.write(bundle.path, manifest, {**files, bundles.CARD: card.encode("utf-8")})

@@ -14,16 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from device.errors import DarkrackError
-from train.notes import SAMPLE_RATE_HZ, Take, slug
+from train.notes import SAMPLE_RATE_HZ, Take, parse_note_name, slug
 
 VELOCITY = 100  # where neither the name nor the table gives one
 LONGEST_S = 10.0  # a note is cut here; NSynth's last 4 s
 ONSET_DB = -50.0  # under the peak: what comes before is silence, and a note begins at its first sample
 ONSET_FADE_S = 0.002
 
-_NSYNTH = re.compile(
-    r"(?P<instrument>(?P<family>[a-z_]+?)_(?P<source>acoustic|electronic|synthetic)_\d+)-(\d{3})-(\d{3})"
-)
 _WORD = r"(?<![A-Za-z0-9#])%s(?![A-Za-z0-9#])"  # set off by anything that is neither letter nor digit
 _MIDI = re.compile(_WORD % r"midi[ _-]?(\d{1,3})", re.IGNORECASE)
 _NOTE = re.compile(_WORD % r"([A-Ga-g])([#♯s]|[b♭])?(-1|\d)")
@@ -70,9 +67,9 @@ def pitch_and_velocity(stem: str) -> tuple[int, int | None] | None:
     names = {
         found.end(): number for found in _NOTE.finditer(stem) if (number := note_number(found[0])) is not None
     }
-    nsynth, midi = _NSYNTH.fullmatch(stem), _MIDI.search(stem)
+    nsynth, midi = parse_note_name(stem), _MIDI.search(stem)
     if nsynth:
-        pitch, end = int(nsynth[4]), nsynth.end(4)
+        pitch, end = nsynth[1], len(stem) - len("-100")
     elif midi:
         pitch, end = int(midi[1]), midi.end()
     elif len(set(names.values())) == 1:
@@ -120,9 +117,8 @@ def samples_by_name(folder: Path) -> list[Sample]:
             continue
         pitch, velocity = found
         sample = Sample(file, pitch, velocity or VELOCITY, _instrument(file, folder))
-        if nsynth := _NSYNTH.fullmatch(file.stem):
-            instrument, family, source = nsynth["instrument"], nsynth["family"], nsynth["source"]
-            sample = dataclasses.replace(sample, instrument_str=instrument, family=family, source=source)
+        if nsynth := parse_note_name(file.stem):
+            sample = dataclasses.replace(sample, **dataclasses.asdict(nsynth[0]))
         samples.append(sample)
     if without:
         more = f" and {len(without) - 1} more" if len(without) > 1 else ""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from device.errors import DarkrackError
 from device.generator import Asked
 from device.knobs import Knobs
 from device.partials import Partials, nominal_hz
@@ -219,9 +220,10 @@ def _real_subject(
 ) -> dict[str, Any]:
     """Real or resynthesised notes: the most that an ear could find of the labels that a voice is asked for."""
     random = np.random.default_rng(seed + 3)
-    own = slice(0, 2)  # unseen notes and instruments of the set itself, as voices are asked for
-    notes = [held for part in parts[own] for held in part.notes]
-    logits = {ear: np.concatenate([one.logits[ear] for one in heard[own]]) for ear in listener.ears}
+    # Of the set itself, as voices are asked for.
+    own = [n for n, part in enumerate(parts) if part.name != "another_set"]
+    notes = [held for n in own for held in parts[n].notes]
+    logits = {ear: np.concatenate([heard[n].logits[ear] for n in own]) for ear in listener.ears}
     groups = _groups(notes)
     return {
         **_subject(kind, kind, figures),
@@ -322,9 +324,15 @@ def _voice_figures(
     figures: dict[str, Any] = {
         "attributes": attributes,
         "pitch": _pitch(listener, voice, effort.held, random),
-        "diversity": _diversity(listener, voice, some(effort.twins), everything, random),
+        "diversity": None,
         "hop": None if parent is voice else _hop(voice, parent, listener, some(50), random),
     }
+    try:
+        figures["diversity"] = _diversity(listener, voice, some(effort.twins), everything, random)
+    except DarkrackError as error:
+        if error.where != "diversity":
+            raise
+        notes.append(f"diversity: needs {error.expected}, there are {error.got}")
     if voice.latent is None:
         notes.append("leakage: needs a run, a bundle has no encoder")
     else:

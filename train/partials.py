@@ -24,6 +24,7 @@ FloatArray = npt.NDArray[np.float32]
 WINDOW_PERIODS = 4.0
 # Never shorter than two hops, or the frames of high notes would skip over audio between them.
 WINDOW_HOPS = 2.0
+HIGHEST_SHARE = 0.45  # of the sample rate: the highest partial that is looked at or played
 # Six rows are enough to find the pitch and low enough that an error of 50 cents stays inside its band.
 TUNING_ROWS = 6
 
@@ -35,14 +36,16 @@ def encode(audio: FloatArray, sample_rate_hz: int, f0_hz: float, grid: Partials)
     ``f0_hz``: the measured fundamental; refined here from the low rows, so that deviations centre on zero.
     Returns float32 (2, rows, frames): [0] the level x in [0, about 1.03], dB = floor_db * (1 - x), where 0 dB is
     amplitude 1 after the loudest frame is set to RMS 1; [1] the deviation d in [-1, 1], frequency = (k + d / 2) * f0.
-    Rows above ``limit_hz`` are 0 in both. Raises DarkrackError for audio that is silent or not finite.
+    Rows above ``limit_hz`` or HIGHEST_SHARE of the sample rate are 0 in both. Raises DarkrackError for audio that is
+    silent or not finite.
     """
     if not np.isfinite(audio).all():
         raise DarkrackError(
             "audio of a note", "finite samples", "NaN or infinity", "look at the file it came from"
         )
     f0_hz = _refined_f0(audio, sample_rate_hz, f0_hz, grid)
-    rows = sounding_rows(f0_hz, grid)
+    # What lies over the sample rate's half is a mirror image of what lies under it.
+    rows = min(sounding_rows(f0_hz, grid), max(1, int(HIGHEST_SHARE * sample_rate_hz / f0_hz)))
     times_s = np.arange(grid.frames) / grid.frame_rate_hz
     amplitude, frequency_hz = _analyse(audio, sample_rate_hz, f0_hz, rows, times_s, grid.frame_rate_hz)
     loudest_rms = math.sqrt(float((amplitude**2).sum(axis=1).max()) / 2)
@@ -115,7 +118,7 @@ def synthesize(
 
     Amplitude and frequency run linearly between frames, as the device's voices run them; all phases start at a
     fixed spread (k^2 * golden ratio turns), which keeps the crest factor low. Partials over ``limit_hz`` or over
-    0.45 of the sample rate are silent. Samples = (frames - 1) / frame_rate_hz * sample_rate_hz.
+    HIGHEST_SHARE of the sample rate are silent. Samples = (frames - 1) / frame_rate_hz * sample_rate_hz.
     """
     import torch
 
@@ -124,7 +127,7 @@ def synthesize(
     partial = torch.arange(1, rows + 1, dtype=frames.dtype, device=frames.device)[None, :, None]
     frequency_hz = (partial + frames[:, 1] / 2) * f0_hz[:, None, None]
     level = frames[:, 0]
-    audible = (level > 0.01) & (frequency_hz <= min(grid.limit_hz, 0.45 * sample_rate_hz))
+    audible = (level > 0.01) & (frequency_hz <= min(grid.limit_hz, HIGHEST_SHARE * sample_rate_hz))
     amplitude = torch.where(audible, 10 ** (grid.floor_db * (1 - level) / 20), 0.0)
     position = torch.arange(samples, dtype=frames.dtype, device=frames.device) * (
         grid.frame_rate_hz / sample_rate_hz
