@@ -168,12 +168,14 @@ class VoiceBank:
         gain: float = 1.0,
         pan: float = 0.0,
         release_s: float = 0.3,
+        phases: int | None = None,
     ) -> None:
         """Begin a note; what the voice was playing fades within FADE_S.
 
         ``f0_hz`` in Hz; ``gain`` linear; ``pan`` -1 (left) .. 1 (right), equal power; ``release_s`` the time
         to -60 dB after `release`, at least SHORTEST_RELEASE_S. A note with an f0 or gain that is not finite
-        and above zero is not started. Raises ValueError for a note larger than the bank.
+        and above zero is not started. Its partials begin at free phases, others for each note that the bank starts;
+        the same ``phases`` (0 to 2^32 - 1) are the same ones. Raises ValueError for a note larger than the bank.
         """
         self._check(note)
         self._starts += 1
@@ -185,7 +187,7 @@ class VoiceBank:
             float(gain),
             float(pan),
             float(release_s),
-            self._starts,
+            self._starts if phases is None else phases,
         )
 
     def release(self, voice: int) -> None:

@@ -16,11 +16,12 @@ import darkrack
 from compress import export
 from device import bundle as bundles
 from device.bundle import Bundle
+from device.generator import Asked
 from train import evaluate, judge
 from train.judge import verdict
 from train.listener import Listener, held_out
 from train.teacher import load_teacher
-from train.voice import FAULTS
+from train.voice import FAULTS, open_voice
 
 FIRST = Path(__file__).parent.parent / "models" / "first.rack"
 
@@ -201,6 +202,28 @@ def test_the_bed_lies_under_every_kind_of_note(labelled: Path, darkrack_data: Pa
     heard = listener.hear([note, note + dirt], lambda one: one, "notes")
     bare, _ = ear.hear(np.stack([note, note + dirt]), 48_000)
     assert np.abs(np.diff(heard.logits["yamnet"], axis=0)).mean() < 0.5 * np.abs(np.diff(bare, axis=0)).mean()
+
+
+@pytest.mark.data
+def test_threads_change_nothing(tiny_bundle: Bundle, darkrack_data: Path) -> None:
+    """The same notes in the same chunks, whoever plays them and after whatever other."""
+    ear = load_teacher("mn04", darkrack_data / "teachers" / "mn04_as.onnx")
+    voice = open_voice(tiny_bundle.path)
+    random = np.random.default_rng(0)
+    labels = np.array([one.quantiles[16] for one in voice.attributes], np.float32)
+    asked = [
+        Asked(
+            random.standard_normal(voice.latent_size, np.float32),
+            labels,
+            float(random.uniform(40, 80)),
+            0.7,
+            n,
+        )
+        for n in range(100)
+    ]
+    one, two = (Listener([ear], None, threads).hear_voice(voice, asked, "notes") for threads in (1, 2))
+    np.testing.assert_array_equal(one.logits["mn04"], two.logits["mn04"])
+    np.testing.assert_array_equal(one.level_dbfs, two.level_dbfs)
 
 
 class TestRefused:

@@ -546,3 +546,17 @@ voices.render(np.zeros((64, 2), np.float32))
 print("played")
 """
     assert run_python(code) == "played"
+
+
+def test_the_same_phases_make_the_same_note() -> None:
+    voices = bank(1)
+
+    def played(phases: int | None) -> np.ndarray:
+        voices.start(0, ORGAN, 220.0, phases=phases)
+        audio = render(voices, 0.05)
+        voices.kill(0)
+        render(voices, 0.05)
+        return audio
+
+    np.testing.assert_array_equal(played(2**32 - 1), played(2**32 - 1))
+    assert np.abs(played(None) - played(None)).max() > 0.01

@@ -66,7 +66,7 @@ class Effort:
 
 EFFORTS = {
     "quick": Effort("quick", 300, 400, 100, 0, 100, 400, (0, 0, 0), (0, 0, 0)),
-    "standard": Effort("standard", 600, 1000, 200, 200, 200, 1000, (12, 60, 10), (12, 40, 11)),
+    "standard": Effort("standard", 5000, 1000, 200, 200, 200, 1000, (12, 60, 10), (12, 40, 11)),
     # The paper's own counts (section 5), where it gives them.
     "paper": Effort("paper", 5000, 10_000, 1000, 400, 1000, 5000, (128, 1000, 51), (50, 100, 26)),
 }
