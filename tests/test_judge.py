@@ -16,9 +16,10 @@ import darkrack
 from compress import export
 from device import bundle as bundles
 from device.bundle import Bundle
+from device.errors import DarkrackError
 from device.generator import Asked
 from train import evaluate, judge
-from train.judge import verdict
+from train.judge import Kept, verdict
 from train.listener import Listener, held_out
 from train.teacher import load_teacher
 from train.voice import FAULTS, open_voice
@@ -72,6 +73,38 @@ class TestVerdict:
             [subject(diversity={"share": [0, 0, 0]}, hop={"parent": "Y", "log_spectral_db": [9, 8, 10]})]
         )
         assert [one["fault"] for one in found] == ["z changes nothing"]
+
+
+class TestKept:
+    def test_what_was_found_is_not_looked_for_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "kept.json"
+        first = Kept(path, 3)
+        found = first("A", "pitch", lambda random: float(random.random()))
+        assert first.has("A", "pitch")
+        assert not first.has("B", "pitch")
+
+        def never(_: np.random.Generator) -> float:
+            raise AssertionError("looked for again")
+
+        assert Kept(path, 3)("A", "pitch", never) == found
+        first.finish()
+        assert not path.exists()
+
+    def test_voices_are_asked_alike_whatever_came_before(self) -> None:
+        one, other = Kept(None, 3), Kept(None, 3)
+        one("A", "knobs", lambda random: float(random.random()))
+        pitch = [
+            kept(whose, "pitch", lambda random: float(random.random()))
+            for kept in (one, other)
+            for whose in "AB"
+        ]
+        assert len(set(pitch)) == 1
+        assert Kept(None, 4)("A", "pitch", lambda random: float(random.random())) != pitch[0]
+
+    def test_damage_is_our_error(self, tmp_path: Path) -> None:
+        (tmp_path / "kept.json").write_text("{")
+        with pytest.raises(DarkrackError, match="delete it to start again"):
+            Kept(tmp_path / "kept.json", 0)
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +235,29 @@ def test_the_bed_lies_under_every_kind_of_note(labelled: Path, darkrack_data: Pa
     heard = listener.hear([note, note + dirt], lambda one: one, "notes")
     bare, _ = ear.hear(np.stack([note, note + dirt]), 48_000)
     assert np.abs(np.diff(heard.logits["yamnet"], axis=0)).mean() < 0.5 * np.abs(np.diff(bare, axis=0)).mean()
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_stopped_judgement_goes_on_and_ends_alike(
+    labelled: Path, darkrack_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [*words(labelled, darkrack_data, "--notes", "50"), str(FIRST), "--json"]
+    assert darkrack.main([*asked, str(tmp_path / "once.json")]) == 0
+    real = judge._pitch
+
+    def stop(*_: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judge, "_pitch", stop)
+    assert darkrack.main([*asked, str(tmp_path / "again.json")]) == 130
+    assert len(list(labelled.glob("judging-*.json"))) == 1
+    monkeypatch.setattr(judge, "_pitch", real)
+    monkeypatch.setattr(judge, "_part_figures", stop)  # those are there already
+    assert darkrack.main([*asked, str(tmp_path / "again.json")]) == 0
+    assert not list(labelled.glob("judging-*.json"))
+    once, again = (json.loads((tmp_path / name).read_text()) for name in ("once.json", "again.json"))
+    assert once == again
 
 
 @pytest.mark.data

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import hashlib
 import json
 import platform
 import shlex
@@ -18,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from device import bundle as bundles
 from device.errors import DarkrackError
-from device.files import atomic_path, read_bytes, write_json
+from device.files import atomic_path, read_bytes, sha256_of, write_json
 from device.partials import Partials
 from train.teacher import KINDS, Teacher, load_teacher
 from train.voice import FAULTS, Voice, open_voice, planted
 
 if TYPE_CHECKING:
     from train.classifier import Classifier
+    from train.judge import Effort
 
 FORMAT = 1
 ALWAYS = ("real", "resynthesis")
@@ -167,8 +169,9 @@ def _judge(args: argparse.Namespace) -> dict[str, Any]:
     parts, everything = held_out(
         args.data, args.unseen, teachers, pitch_range_midi=pitch_range, most=effort.notes, seed=args.seed
     )
+    kept = judge.Kept(args.data / f"judging-{_identity(args, effort, ears, voices)}.json", args.seed)
     judged = judge.judge(
-        listener, parts, everything, voices, attributes=attributes, grid=grid, effort=effort, seed=args.seed
+        listener, parts, everything, voices, attributes=attributes, grid=grid, effort=effort, kept=kept
     )
     notes = judged["subjects"][0]["notes"]
     if classifier is None:
@@ -188,6 +191,7 @@ def _judge(args: argparse.Namespace) -> dict[str, Any]:
         **judged,
         "verdict": judge.verdict(judged["subjects"]),
     }
+    kept.finish()
     if args.out:
         from train import listening
         from train.demonstration import sections
@@ -196,6 +200,24 @@ def _judge(args: argparse.Namespace) -> dict[str, Any]:
         title = ", ".join(voice.name for voice in voices if not voice.fault) or "Real notes"
         listening.page(args.out / "listen.html", title, sections(listener, voices, parts, grid, figures))
     return figures
+
+
+def _identity(
+    args: argparse.Namespace, effort: Effort, ears: Sequence[Teacher], voices: Sequence[Voice]
+) -> str:
+    """What figures of a stopped judgement are known by: everything that decides them."""
+    files = [args.data / "notes.csv", *([args.unseen / "notes.csv"] if args.unseen else [])]
+    files += [voice.path / "checkpoint.pt" if voice.kind == "run" else voice.path for voice in voices]
+    facts = [
+        FORMAT,
+        dataclasses.asdict(effort),
+        args.seed,
+        args.variant,
+        [(ear.name, ear.weights_sha256) for ear in ears],
+        [(voice.name, voice.fault) for voice in voices],
+        [sha256_of(path) for path in files],
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _ears(options: Sequence[str]) -> list[Teacher]:

@@ -7,8 +7,11 @@ measure is stands in docs/judging.md; `train.measures` has the mathematics, `tra
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from device.errors import DarkrackError
+from device.files import read_bytes, write_json
 from device.generator import Asked
 from device.knobs import Knobs
 from device.partials import Partials, nominal_hz
@@ -35,6 +39,7 @@ KNOB_MOVES_SD = 0.5  # what a knob must do to count: half a standard deviation o
 SETTINGS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a knob whose monotonicity is measured
 FAD_NOTES = 5000  # from here on a distance is taken as it is; below, it is extrapolated
 DELTA_FROM, DELTA_TO = 1e-3, 10**0.6  # out-of-distribution steps (DarkGAN, figure 2)
+CURVE = {"out_of_distribution": "correlation", "increments": "change"}
 INCREMENT_TO = 5.0  # (DarkGAN, figure 3: k / 5 up to k = 25)
 
 # Bounds of the verdict: docs/judging.md shows how far a healthy voice is from each, and a planted fault beyond it.
@@ -72,6 +77,59 @@ EFFORTS = {
 }
 
 
+class Kept:
+    """Figures as they are found, on disk in ``path``: a judgement that was stopped goes on where it was.
+
+    What is drawn for a figure depends on the seed and on what is measured, not on which were found before, nor on whose
+    figure it is: voices are asked for the same notes.
+    """
+
+    def __init__(self, path: Path | None, seed: int) -> None:
+        self._path, self._seed = path, seed
+        self._found: dict[str, Any] = {}
+        if path and path.exists():
+            try:
+                self._found = json.loads(read_bytes(path, "figures of a judgement that was stopped"))
+            except ValueError as error:
+                hint = "delete it to start again"
+                raise DarkrackError(str(path), "figures that a judgement left", str(error), hint) from error
+
+    def random(self, what: str) -> np.random.Generator:
+        """The generator that belongs to a measure."""
+        return np.random.default_rng([self._seed, zlib.crc32(what.encode())])
+
+    def has(self, whose: str, what: str) -> bool:
+        """Whether it was found before."""
+        return f"{whose}: {what}" in self._found
+
+    def __call__(self, whose: str, what: str, find: Callable[[np.random.Generator], Any]) -> Any:
+        """``find(random)``, or what it found before."""
+        name = f"{whose}: {what}"
+        if name not in self._found:
+            self._found[name] = find(self.random(what))
+            if self._path:
+                write_json(self._path, self._found)
+        return self._found[name]
+
+    def finish(self) -> None:
+        """All was found: nothing is left on disk."""
+        if self._path:
+            self._path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Held-out notes whose labels are asked of voices, and how they sound to the ears as they are."""
+
+    notes: list[Held]
+    real: Heard
+    spread: dict[str, FloatArray]  # s.d. (C,) of each ear's logits
+
+    def some(self, count: int) -> list[Held]:
+        """``count`` of the notes, from the first on and round again."""
+        return [self.notes[n % len(self.notes)] for n in range(count)]
+
+
 def judge(
     listener: Listener,
     parts: Sequence[Part],
@@ -81,54 +139,51 @@ def judge(
     attributes: Sequence[tuple[str, str]],
     grid: Partials,
     effort: Effort,
-    seed: int,
+    kept: Kept,
 ) -> dict[str, Any]:
     """``parts`` and ``subjects`` of the document: real, resynthesis and each voice on every held-out part.
 
     ``everything`` are all held-out notes, whose labels are asked where a measure is of attributes; ``attributes``
     (name, teacher) are those whose ceiling real and resynthesised notes show.
     """
-    names = [REAL, RESYNTHESIS, *(voice.name for voice in voices)]
-    by_part: dict[str, dict[str, Any]] = {name: {} for name in names}
-    ceiling: dict[str, list[Heard]] = {REAL: [], RESYNTHESIS: []}
-    for part in parts:
-        random = np.random.default_rng(seed + 1)
-        reference = listener.hear(part.reference, listener.real, f"{part.name}: to compare with")
-        real = listener.hear(part.notes, listener.real, f"{part.name}: real")
-        once = listener.hear(
-            part.notes, lambda held: listener.resynthesis(held, grid), f"{part.name}: resynthesis"
-        )
-        heard = {REAL: real, RESYNTHESIS: once}
-        for kind, one in ceiling.items():
-            one.append(heard[kind])
-        for voice in voices:
-            asked = asked_for(listener, voice, part.notes, np.random.default_rng(seed + 2))
-            heard[voice.name] = listener.hear_voice(voice, asked, part.name)
-        groups = _groups([*part.notes, *part.reference])  # numbered alike
-        for name, found in heard.items():
-            by_part[name][part.name] = _part_figures(
-                found, real, reference, groups=groups, is_real=name == REAL, random=random
+
+    def resynthesis(held: Held) -> FloatArray:
+        return listener.resynthesis(held, grid)
+
+    by_part = {part.name: _on_part(listener, part, voices, resynthesis, kept) for part in parts}
+    order = kept.random("held-out notes").permutation(len(everything))
+    notes = [everything[n] for n in order[: max(effort.asked, effort.encoded)]]
+    real = listener.hear(notes, listener.real, "real", list(listener.ears))
+    known = Known(notes, real, {ear: logits.std(axis=0) for ear, logits in real.logits.items()})
+    asked = np.stack([listener.asked_logits(held, attributes) for held in notes])
+
+    def ceiling(kind: str) -> Any:
+        def find(random: np.random.Generator) -> list[dict[str, Any]]:
+            heard = (
+                real if kind == REAL else listener.hear(notes, resynthesis, RESYNTHESIS, list(listener.ears))
             )
+            return _correlations(
+                listener, attributes, asked, heard.logits, groups=_groups(notes), random=random
+            )
+
+        return kept(kind, "attributes", find)
+
+    def figures_of(name: str) -> dict[str, Any]:
+        return {part: figures[name] for part, figures in by_part.items()}
+
     subjects = [
-        _real_subject(
-            kind, by_part[kind], parts, ceiling[kind], listener=listener, attributes=attributes, seed=seed
-        )
+        {**_subject(kind, kind, figures_of(kind)), "attributes": ceiling(kind)}
         for kind in (REAL, RESYNTHESIS)
     ]
-    spread = {
-        ear: np.concatenate([one.logits[ear] for one in ceiling[REAL]]).std(axis=0) for ear in listener.ears
-    }
     for voice in voices:
         parent = next((one for one in voices if one.recipe_sha256 == voice.recipe_sha256), voice)
         subjects.append(
             {
-                **_subject(voice.name, voice.kind, by_part[voice.name]),
+                **_subject(voice.name, voice.kind, figures_of(voice.name)),
                 "path": str(voice.path),
                 "fault": voice.fault,
                 "trained_by": ", ".join(sorted(set(voice.trained_by))),
-                **_voice_figures(
-                    listener, voice, parent, everything, spread=spread, effort=effort, seed=seed
-                ),
+                **_voice_figures(listener, voice, parent, known, effort=effort, kept=kept),
             }
         )
     return {
@@ -150,13 +205,41 @@ def judge(
 # --- what any subject has --------------------------------------------------------------------------------
 
 
+def _on_part(
+    listener: Listener,
+    part: Part,
+    voices: Sequence[Voice],
+    resynthesis: Callable[[Held], FloatArray],
+    kept: Kept,
+) -> dict[str, Any]:
+    """Figures of real notes, resynthesis and each voice on one part, by name."""
+    names = [REAL, RESYNTHESIS, *(voice.name for voice in voices)]
+    if not all(kept.has(name, part.name) for name in names):
+        reference = listener.hear(part.reference, listener.real, f"{part.name}: to compare with")
+        real = listener.hear(part.notes, listener.real, f"{part.name}: real")
+        groups = _groups([*part.notes, *part.reference])  # numbered alike
+
+        def figures_of(hear: Callable[[], Heard]) -> Callable[[np.random.Generator], dict[str, Any]]:
+            return lambda random: _part_figures(hear(), real, reference, groups=groups, random=random)
+
+        def sing(voice: Voice) -> Callable[[], Heard]:
+            asked = asked_for(listener, voice, part.notes, kept.random(f"{part.name}: z"))
+            return lambda: listener.hear_voice(voice, asked, part.name)
+
+        kept(REAL, part.name, figures_of(lambda: real))
+        again = f"{part.name}: {RESYNTHESIS}"
+        kept(RESYNTHESIS, part.name, figures_of(lambda: listener.hear(part.notes, resynthesis, again)))
+        for voice in voices:
+            kept(voice.name, part.name, figures_of(sing(voice)))
+    return {name: kept(name, part.name, lambda _: None) for name in names}
+
+
 def _part_figures(
     heard: Heard,
     real: Heard,
     reference: Heard,
     *,
     groups: npt.NDArray[np.int64],
-    is_real: bool,
     random: np.random.Generator,
 ) -> dict[str, Any]:
     """Distances, scores, level of one subject on one part; ``groups`` number instruments of notes, then reference."""
@@ -180,7 +263,7 @@ def _part_figures(
         "kernel": kernel,
         "pis": None if heard.pitch is None else list(measures.inception_score(heard.pitch, random, groups)),
         "iis": None if heard.family is None else list(measures.inception_score(heard.family, random, groups)),
-        "likeness": None if is_real else likeness,
+        "likeness": None if heard is real else likeness,
         "level_dbfs": [float(value) for value in np.quantile(heard.level_dbfs, (0.05, 0.5, 0.95))],
     }
 
@@ -205,36 +288,6 @@ def _subject(name: str, kind: str, parts: dict[str, Any]) -> dict[str, Any]:
         "parts": parts,
         **dict.fromkeys(nothing),
         "notes": [],
-    }
-
-
-def _real_subject(
-    kind: str,
-    figures: dict[str, Any],
-    parts: Sequence[Part],
-    heard: Sequence[Heard],
-    *,
-    listener: Listener,
-    attributes: Sequence[tuple[str, str]],
-    seed: int,
-) -> dict[str, Any]:
-    """Real or resynthesised notes: the most that an ear could find of the labels that a voice is asked for."""
-    random = np.random.default_rng(seed + 3)
-    # Of the set itself, as voices are asked for.
-    own = [n for n, part in enumerate(parts) if part.name != "another_set"]
-    notes = [held for n in own for held in parts[n].notes]
-    logits = {ear: np.concatenate([heard[n].logits[ear] for n in own]) for ear in listener.ears}
-    groups = _groups(notes)
-    return {
-        **_subject(kind, kind, figures),
-        "attributes": _correlations(
-            listener,
-            attributes,
-            np.stack([listener.asked_logits(held, attributes) for held in notes]),
-            logits,
-            groups=groups,
-            random=random,
-        ),
     }
 
 
@@ -302,33 +355,23 @@ def asked_for(
 
 
 def _voice_figures(
-    listener: Listener,
-    voice: Voice,
-    parent: Voice,
-    everything: Sequence[Held],
-    *,
-    spread: dict[str, FloatArray],
-    effort: Effort,
-    seed: int,
+    listener: Listener, voice: Voice, parent: Voice, known: Known, *, effort: Effort, kept: Kept
 ) -> dict[str, Any]:
-    """What is measured of a voice on its own; ``spread`` is the s.d. (C,) of each ear's logits of real notes."""
-    random = np.random.default_rng(seed + 4)
-    drawn = [everything[n] for n in random.permutation(len(everything))]
+    """What is measured of a voice on its own."""
 
-    def some(count: int) -> list[Held]:
-        return [drawn[n % len(drawn)] for n in range(count)]
+    def find(what: str, measure: Callable[..., Any], *asked: Any) -> Any:
+        return kept(voice.name, what, lambda random: measure(listener, voice, *asked, random))
 
     notes = []
-    attributes = _asked_and_heard(listener, voice, some(effort.asked), random)
+    attributes = find("attributes", _asked_and_heard, known.some(effort.asked))
     best = sorted(range(len(attributes)), key=lambda n: -attributes[n]["logit"][0])
     figures: dict[str, Any] = {
         "attributes": attributes,
-        "pitch": _pitch(listener, voice, effort.held, random),
-        "diversity": None,
-        "hop": None if parent is voice else _hop(voice, parent, listener, some(50), random),
+        "pitch": find("pitch", _pitch, effort.held),
+        "hop": None if parent is voice else find("hop", _hop, parent, known.some(50)),
     }
     try:
-        figures["diversity"] = _diversity(listener, voice, some(effort.twins), everything, random)
+        figures["diversity"] = find("diversity", _diversity, known, effort.twins)
     except DarkrackError as error:
         if error.where != "diversity":
             raise
@@ -336,19 +379,20 @@ def _voice_figures(
     if voice.latent is None:
         notes.append("leakage: needs a run, a bundle has no encoder")
     else:
-        figures["leakage"] = _leakage(listener, voice, some(min(effort.encoded, len(drawn))), random)
-    for name, what, counts in (
+        figures["leakage"] = find("leakage", _leakage, known.some(min(effort.encoded, len(known.notes))))
+    for name, what, (count, notes_each, steps) in (
         ("out_of_distribution", _beyond, effort.beyond),
         ("increments", _raised, effort.raised),
     ):
-        if counts[0]:
-            figures[name] = what(
-                listener, voice, best[: counts[0]], some(counts[1]), steps=counts[2], random=random
-            )
+        if count:
+            each = known.some(notes_each)
+            curves = [find(f"{name}: {voice.attributes[a].name}", what, a, each, steps) for a in best[:count]]
+            curve = _curve(curves, notes_each, kept.random(name))
+            figures[name] = {CURVE[name] if key == "value" else key: one for key, one in curve.items()}
         else:
             notes.append(f"{name.replace('_', ' ')}: not measured with --{effort.name}")
     if effort.pairs:
-        figures["knobs"] = turn_knobs(listener, voice, some(effort.pairs), spread, random)
+        figures["knobs"] = find("knobs", turn_knobs, known.some(effort.pairs), known.spread)
     else:
         notes.append(f"knobs: not measured with --{effort.name}")
     return {**figures, "notes": notes}
@@ -394,15 +438,11 @@ def _pitch(listener: Listener, voice: Voice, count: int, random: np.random.Gener
 
 
 def _diversity(
-    listener: Listener,
-    voice: Voice,
-    notes: Sequence[Held],
-    everything: Sequence[Held],
-    random: np.random.Generator,
+    listener: Listener, voice: Voice, known: Known, count: int, random: np.random.Generator
 ) -> dict[str, Any]:
     """How far two notes of the same attributes and pitch are apart, beside real ones. By an ear that did not train."""
     ear = next((name for name in listener.ears if name not in voice.trained_by), next(iter(listener.ears)))
-    first = asked_for(listener, voice, notes, random)
+    first = asked_for(listener, voice, known.some(count), random)
     second = [
         dataclasses.replace(
             one, z=random.standard_normal(voice.latent_size, np.float32), noise_seed=10_000 + n
@@ -412,16 +452,15 @@ def _diversity(
     both = [
         listener.hear_voice(voice, asked, "diversity", [ear]).embeddings[ear] for asked in (first, second)
     ]
-    real = listener.hear(everything, listener.real, "real: diversity", [ear]).embeddings[ear]
-    scores = np.stack([listener.asked_logits(held, voice.named()) for held in everything])
+    scores = np.stack([listener.asked_logits(held, voice.named()) for held in known.notes])
     found = measures.diversity(
         both[0],
         both[1],
-        real,
-        np.array([held.note.pitch for held in everything]),
+        known.real.embeddings[ear],
+        np.array([held.note.pitch for held in known.notes]),
         scores,
         random,
-        groups=_groups(everything),
+        groups=_groups(known.notes),
     )
     return {"ear": ear, **{name: list(getattr(found, name)) for name in ("generated", "real", "share")}}
 
@@ -443,7 +482,7 @@ def _leakage(
 
 
 def _hop(
-    voice: Voice, parent: Voice, listener: Listener, notes: Sequence[Held], random: np.random.Generator
+    listener: Listener, voice: Voice, parent: Voice, notes: Sequence[Held], random: np.random.Generator
 ) -> dict[str, Any]:
     """How far the levels of sounding rows are from those of the same notes by the voice it was made from, in dB."""
     lost = []
@@ -454,74 +493,65 @@ def _hop(
     return {"parent": parent.name, "log_spectral_db": list(measures.bootstrap(np.array(lost), random))}
 
 
-def _beyond(
+def _beyond(  # noqa: PLR0917 (as every measure: who, what, how much, random)
     listener: Listener,
     voice: Voice,
-    which: Sequence[int],
+    attribute: int,
     notes: Sequence[Held],
-    *,
     steps: int,
     random: np.random.Generator,
-) -> dict[str, Any]:
-    """Out-of-distribution correlation: each attribute's soft label plus delta, against what its teacher hears.
+) -> dict[str, list[float]]:
+    """Out-of-distribution correlation: one attribute's soft label plus delta, against what its teacher hears.
 
-    The mean over attributes of Pearson's correlation with the logit heard (DarkGAN, section 5, figure 2).
+    Pearson's correlation with the logit heard, for each delta (DarkGAN, section 5, figure 2).
     """
     deltas = np.geomspace(DELTA_FROM, DELTA_TO, steps)
-    base = asked_for(listener, voice, notes, random)
-    groups = _groups(notes)
-    curves = np.zeros((len(which), steps, 3))
-    for row, a in enumerate(which):
-        name, teacher = voice.named()[a]
-        asked = [_with(one, a, one.attributes[a] + delta) for delta in deltas for one in base]
-        heard = listener.hear_voice(voice, asked, f"beyond, {name}", [teacher])
-        own = heard.logits[teacher][:, listener.column(teacher, name)].reshape(steps, len(base))
-        want = np.array(
-            [[held.logits[teacher][listener.column(teacher, name)]] for held in notes], np.float32
-        )
-        curves[row] = measures.correlation_estimates(np.tile(want, steps), own.T, random, groups)
-    mean = curves[:, :, 0]
-    spread = np.array([measures.bootstrap(mean[:, n], random) for n in range(steps)])
-    return {
-        "delta": deltas.tolist(),
-        "correlation": spread[:, 0].tolist(),
-        "low": spread[:, 1].tolist(),
-        "high": spread[:, 2].tolist(),
-        "attributes": len(which),
-        "notes": len(notes),
-    }
+    heard = _raised_by(listener, voice, attribute, asked_for(listener, voice, notes, random), deltas)
+    want = np.stack([listener.asked_logits(held, [voice.named()[attribute]]) for held in notes])
+    return {"delta": deltas.tolist(), "value": measures.correlation(np.tile(want, steps), heard.T).tolist()}
 
 
-def _raised(
+def _raised(  # noqa: PLR0917 (see `_beyond`)
     listener: Listener,
     voice: Voice,
-    which: Sequence[int],
+    attribute: int,
     notes: Sequence[Held],
-    *,
     steps: int,
     random: np.random.Generator,
-) -> dict[str, Any]:
-    """Increment consistency: how far the teacher's logit moves when a soft label is raised by delta.
+) -> dict[str, list[float]]:
+    """Increment consistency: how far the teacher's logit moves when one soft label is raised by delta.
 
-    In standard deviations of its logits without increment, mean over attributes (DarkGAN, section 5, figure 3).
+    In standard deviations of its logits without increment (DarkGAN, section 5, figure 3).
     """
     deltas = np.linspace(0.0, INCREMENT_TO, steps)
-    base = asked_for(listener, voice, notes, random)
-    moved = np.zeros((len(which), steps, len(base)))
-    for row, a in enumerate(which):
-        name, teacher = voice.named()[a]
-        asked = [_with(one, a, one.attributes[a] + delta) for delta in deltas for one in base]
-        heard = listener.hear_voice(voice, asked, f"raised, {name}", [teacher])
-        own = heard.logits[teacher][:, listener.column(teacher, name)].reshape(steps, len(base))
-        moved[row] = (own - own[0]) / max(float(own[0].std()), 1e-6)
-    spread = np.array([measures.bootstrap(moved[:, n].mean(axis=1), random) for n in range(steps)])
+    heard = _raised_by(listener, voice, attribute, asked_for(listener, voice, notes, random), deltas)
+    moved = (heard - heard[0]).mean(axis=1) / max(float(heard[0].std()), 1e-6)
+    return {"delta": deltas.tolist(), "value": moved.tolist()}
+
+
+def _raised_by(
+    listener: Listener, voice: Voice, attribute: int, base: Sequence[Asked], deltas: Doubles
+) -> FloatArray:
+    """(deltas, notes) logits that an attribute's teacher hears when its soft label is raised."""
+    name, teacher = voice.named()[attribute]
+    asked = [_with(one, attribute, one.attributes[attribute] + delta) for delta in deltas for one in base]
+    heard = listener.hear_voice(voice, asked, f"raised, {name}", [teacher])
+    return heard.logits[teacher][:, listener.column(teacher, name)].reshape(len(deltas), len(base))
+
+
+def _curve(
+    curves: Sequence[dict[str, list[float]]], notes: int, random: np.random.Generator
+) -> dict[str, Any]:
+    """The mean over attributes at each delta; its interval redraws attributes."""
+    values = np.array([one["value"] for one in curves])
+    spread = np.array([measures.bootstrap(column, random) for column in values.T])
     return {
-        "delta": deltas.tolist(),
-        "change": spread[:, 0].tolist(),
+        "delta": curves[0]["delta"],
+        "value": spread[:, 0].tolist(),
         "low": spread[:, 1].tolist(),
         "high": spread[:, 2].tolist(),
-        "attributes": len(which),
-        "notes": len(notes),
+        "attributes": len(curves),
+        "notes": notes,
     }
 
 
