@@ -78,17 +78,11 @@ def export(run_folder: Path, out: Path, name: str | None, extra: tuple[str, ...]
     """Convert, prove and write; returns the bundle as read back. DarkrackError where a hop misses its margin."""
     import torch
 
-    from train.stages import load_generator
+    from train.stages import input_shapes, load_generator
 
     generator, encoder, recipe, facts = load_generator(run_folder)
     presets = _presets(run_folder, encoder, facts)
-    inputs = {
-        "z": (1, recipe.generator.latent),
-        "attributes": (1, len(facts["attributes"])),
-        "pitch": (1, 1),
-        "velocity": (1, 1),
-        "noise": (1, 2 * recipe.generator.noise_channels, recipe.grid.frames),
-    }
+    inputs = input_shapes(recipe, len(facts["attributes"]))
     shape = (1, 2, recipe.grid.rows, recipe.grid.frames)
     proof = proof_inputs(inputs, presets, recipe.pitch_range_midi)
     with torch.no_grad():

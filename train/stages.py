@@ -560,6 +560,17 @@ def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, 
     return generator.eval().requires_grad_(False), encoder.eval().requires_grad_(False), recipe, facts
 
 
+def input_shapes(recipe: Recipe, attributes: int) -> dict[str, tuple[int, ...]]:
+    """The generator's inputs for one note, by name and in order; the signature of a bundle."""
+    return {
+        "z": (1, recipe.generator.latent),
+        "attributes": (1, attributes),
+        "pitch": (1, 1),
+        "velocity": (1, 1),
+        "noise": (1, 2 * recipe.generator.noise_channels, recipe.grid.frames),
+    }
+
+
 def preset_latents(
     folder: Path, encoder: Encoder, facts: Mapping[str, Any]
 ) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -109,16 +109,10 @@ def _run(folder: Path) -> Voice:
     import torch
 
     from train.networks import Condition
-    from train.stages import load_generator, preset_latents
+    from train.stages import input_shapes, load_generator, preset_latents
 
     generator, encoder, recipe, facts = load_generator(folder)
-    inputs = {
-        "z": (1, recipe.generator.latent),
-        "attributes": (1, len(facts["attributes"])),
-        "pitch": (1, 1),
-        "velocity": (1, 1),
-        "noise": (1, 2 * recipe.generator.noise_channels, recipe.grid.frames),
-    }
+    inputs = input_shapes(recipe, len(facts["attributes"]))
 
     def network(tensors: Any) -> FloatArray:
         with torch.inference_mode():
