@@ -506,7 +506,9 @@ def _beyond(  # noqa: PLR0917 (as every measure: who, what, how much, random)
     Pearson's correlation with the logit heard, for each delta (DarkGAN, section 5, figure 2).
     """
     deltas = np.geomspace(DELTA_FROM, DELTA_TO, steps)
-    heard = _raised_by(listener, voice, attribute, asked_for(listener, voice, notes, random), deltas)
+    pitch_midi = random.uniform(*voice.pitch_range_midi, len(notes))  # as in `_asked_and_heard`
+    base = asked_for(listener, voice, notes, random, pitch_midi)
+    heard = _raised_by(listener, voice, attribute, base, deltas)
     want = np.stack([listener.asked_logits(held, [voice.named()[attribute]]) for held in notes])
     return {"delta": deltas.tolist(), "value": measures.correlation(np.tile(want, steps), heard.T).tolist()}
 
