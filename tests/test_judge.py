@@ -300,6 +300,10 @@ class TestRefused:
         assert "fewer decide nothing" in self.error(capsys, [*right, "--notes", "5"])
         assert "a bundle or run to plant faults in" in self.error(capsys, [*right, "--plant", "all"])
         assert "no such file" in self.error(capsys, [*right, "none.rack"])
+        assert "one of mn04, yamnet" in self.error(capsys, [*right, "--ear", "bat=x.onnx"])
+        assert "at least 1" in self.error(capsys, [*right, "--threads", "0"])
+        assert "another data set" in self.error(capsys, [*right, "--unseen", str(labelled)])
+        assert "a folder that can be written" in self.error(capsys, [*right, "--out", str(FIRST)])
         assert "each ear once" in self.error(capsys, [*right, *right[3:5]])
 
     @pytest.mark.data

@@ -21,7 +21,7 @@ from device import bundle as bundles
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes, sha256_of, write_json
 from device.partials import Partials
-from train.teacher import KINDS, Teacher, load_teacher
+from train.teacher import TEACHERS, Teacher, load_teacher
 from train.voice import FAULTS, Voice, open_voice, planted
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help=f"who listens ({', '.join(KINDS)}) and its weights; repeat it for a second, independent ear",
+        help=f"who listens ({', '.join(TEACHERS)}) and its weights; repeat it for a second, independent ear",
     )
     effort = parser.add_mutually_exclusive_group()
     effort.add_argument(
@@ -104,12 +104,18 @@ def run(args: argparse.Namespace) -> None:
     """Judge, and print the tables."""
     from train import report
 
+    if args.out:  # said before hours are spent
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DarkrackError(
+                str(args.out), "a folder that can be written", error.strerror or str(error)
+            ) from error
     figures = _read_figures(args.earlier) if args.earlier else _judge(args)
     # Before they are looked at: hours of listening are not lost to a slip in what follows.
     if args.json:
         write_json(args.json, figures)
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
         write_json(args.out / "figures.json", figures)
     report.check(figures)
     text = report.markdown(figures)
@@ -152,6 +158,10 @@ def _judge(args: argparse.Namespace) -> dict[str, Any]:
             "--data", "a labelled data set", "none", "darkrack data makes notes, darkrack label labels them"
         )
     ears = _ears(args.ear)
+    if args.threads < 1:
+        raise DarkrackError("--threads", "at least 1", str(args.threads))
+    if args.unseen and args.unseen.resolve() == args.data.resolve():
+        raise DarkrackError("--unseen", "another data set than --data", str(args.unseen))
     voices = _voices([Path(one) for one in args.subjects if one not in ALWAYS], args.variant, args.plant)
     attributes = list(dict.fromkeys(pair for voice in voices for pair in voice.named()))
     attributes = attributes or _ranked(args.data, ears[0].name)
@@ -196,7 +206,6 @@ def _judge(args: argparse.Namespace) -> dict[str, Any]:
         from train import listening
         from train.demonstration import sections
 
-        args.out.mkdir(parents=True, exist_ok=True)
         title = ", ".join(voice.name for voice in voices if not voice.fault) or "Real notes"
         listening.page(args.out / "listen.html", title, sections(listener, voices, parts, grid, figures))
     return figures
@@ -225,6 +234,8 @@ def _ears(options: Sequence[str]) -> list[Teacher]:
     ears = []
     for word in options:
         name, _, path = word.partition("=")
+        if name not in TEACHERS:
+            raise DarkrackError("--ear", f"NAME=PATH with one of {', '.join(TEACHERS)}", word)
         ears.append(load_teacher(name, Path(path) if path else None))
     if not ears:
         raise DarkrackError(
