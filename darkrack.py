@@ -10,6 +10,7 @@ import sys
 # command -> (module with add_arguments(parser) and run(args), one line)
 COMMANDS: dict[str, tuple[str, str]] = {
     "render": ("device.render", "play a MIDI file through a bundle into a WAV"),
+    "play": ("device.play", "play live: jacks and keys in, sound out; or on a clock of its own"),
     "demo": ("device.demo", "play a phrase with four simulated pots and a gate, and draw it"),
     "bench": ("device.bench", "measure inference and voices on this machine"),
     "bundle": ("device.bundle_command", "show or verify a bundle"),

@@ -1,6 +1,7 @@
-"""Knobs through an MCP3008: Adafruit's driver on a board's SPI or the simulated one, and their smoothing.
+"""Knobs through an MCP3008, control voltages through an MCP3208: Adafruit's drivers, and the knobs' smoothing.
 
-The driver's ``AnalogIn.value`` and ``.voltage`` stretch ten bits to sixteen; here it is the chip's own code.
+They run on a board's SPI or the simulated one. The drivers' ``AnalogIn.value`` and ``.voltage`` stretch a code to
+sixteen bits; here it is the chip's own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from device.errors import DarkrackError
 from device.simulation import CHANNELS, Mcp3x08, open_spi
 
 FULL_SCALE = 1023  # 2**10 - 1, the highest code of ten bits
-BAUDRATE_HZ = 1_000_000  # under DS21295's 1.35 MHz at 2.7 V; the driver's own default is a tenth of it
+CV_CODES = 4096  # 2**12
+# Under DS21295's 1.35 MHz and DS21298's 1.0 MHz at 2.7 V; the driver's own default is a tenth of it.
+BAUDRATE_HZ = 1_000_000
 
 # Three constants of the smoothing, in the 0..1 of a knob's travel.
 POLE_S = 0.02  # settles within a twentieth of a second, faster than a hand notices
@@ -54,14 +57,69 @@ def open_knobs(knobs: int, chip: Mcp3x08 | None = None, chip_select: str = "D5")
     """
     if not 1 <= knobs <= CHANNELS:
         raise DarkrackError("knobs", f"1 to {CHANNELS} of them on one MCP3008", str(knobs))
-    spi, select = _open_board_spi(chip_select) if chip is None else open_spi(chip)
+    spi, select = _open_board_spi("knobs", chip_select) if chip is None else open_spi(chip)
     from adafruit_mcp3xxx.mcp3008 import MCP3008
 
-    return KnobInputs(MCP3008(spi, select, baudrate=BAUDRATE_HZ), knobs)
+    return KnobInputs(MCP3008(_SettledBus(spi), select, baudrate=BAUDRATE_HZ), knobs)
 
 
-def _open_board_spi(chip_select: str) -> tuple[Any, Any]:
-    """The board's SPI bus and the pin that selects the chip."""
+class VoltageInputs:
+    """The eight inputs of one MCP3208: pitch and other control voltages, as they lie at the chip's pins."""
+
+    def __init__(self, driver: Any, reference_v: float) -> None:
+        self._driver = driver
+        self._lsb_v = reference_v / CV_CODES
+
+    def read_code(self, channel: int) -> int:
+        """One channel's code, 0 to 4095."""
+        return int(self._driver.read(channel))
+
+    def read_v(self, channel: int) -> float:
+        """Volts at one channel's pin: the middle of those that have this code.
+
+        A code is its voltage rounded down (DS21298, equation 4-1), so its lower edge would be half a code flat.
+        A code is 3.3 V / 4096 = 0.8 mV, at 0.5 V per octave 1.9 cents.
+        """
+        return (self.read_code(channel) + 0.5) * self._lsb_v
+
+
+def open_pitch(
+    chip: Mcp3x08 | None = None, chip_select: str = "D6", reference_v: float = 3.3
+) -> VoltageInputs:
+    """Open the MCP3208 that measures V/oct and the other control voltages against ``reference_v``.
+
+    ``chip`` and ``chip_select`` as for open_knobs; on a board both chips share the SPI, and must be read by one
+    thread, since each has a lock of its own. Raises DarkrackError where there is no such board, bus or pin.
+    """
+    spi, select = _open_board_spi("control voltages", chip_select) if chip is None else open_spi(chip)
+    from adafruit_mcp3xxx.mcp3208 import MCP3208
+
+    return VoltageInputs(MCP3208(_SettledBus(spi), select, baudrate=BAUDRATE_HZ), reference_v)
+
+
+class _SettledBus:
+    """Blinka's ``busio.SPI`` that is configured when its settings change, not before every exchange.
+
+    The driver configures at every reading, and Blinka then asks itself once more, some twenty times over, what board
+    it is on: half of the time that a reading takes. Both keep the settings with the object, so once does.
+    """
+
+    def __init__(self, spi: Any) -> None:
+        self._spi = spi
+        self._settings: dict[str, int] = {}
+        self.try_lock = spi.try_lock
+        self.unlock = spi.unlock
+        self.write_readinto = spi.write_readinto
+
+    def configure(self, **settings: int) -> None:
+        """Pass on settings that are new."""
+        if settings != self._settings:
+            self._spi.configure(**settings)
+            self._settings = settings
+
+
+def _open_board_spi(what: str, chip_select: str) -> tuple[Any, Any]:
+    """The board's SPI bus and the pin that selects the chip; ``what`` hangs there, for the error."""
     try:
         import board
         import busio
@@ -71,10 +129,10 @@ def _open_board_spi(chip_select: str) -> tuple[Any, Any]:
         return spi, digitalio.DigitalInOut(getattr(board, chip_select))
     except (AttributeError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
         raise DarkrackError(
-            "knobs",
+            what,
             f"a board with SPI and a pin {chip_select}",
             " ".join(str(error).split()),
-            "enable SPI (raspi-config on a Raspberry Pi), or use the simulated knobs",
+            "enable SPI (raspi-config on a Raspberry Pi), or use the simulated ones",
         ) from error
 
 

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from device import adc, bundle, recording, render, simulation
 from device.errors import DarkrackError
 from device.files import atomic_path, write_audio, write_json
+from device.knobs import choose_attributes
 from device.patch import Patch
 
 FloatArray = npt.NDArray[np.float32]
@@ -33,7 +34,6 @@ Curve = tuple[tuple[float, float], ...]  # (beat, position 0..1), straight betwe
 
 POTS = 4
 LEVEL_DB = -12.0  # of one note: at most four sound at once here, where a song may have sixteen
-SAME = 0.6  # correlation over which two attributes are one to the ear (Guitar and Plucked string: .98)
 POT_PERIOD_MS = 10  # 100 scans of all pots a second; the gate is looked at every millisecond
 # The module's input stage halves the 1 V/oct, so that five octaves fit under the ADC's reference; 0 V is C2.
 # A semitone is 0.5 V / 12 = 41.7 mV, 13 codes of the chip's 3.3 V / 1024: enough to tell semitones apart.
@@ -141,7 +141,9 @@ def run(args: argparse.Namespace) -> None:
         raise DarkrackError("--seconds", expected, f"{args.seconds:g}", "leave it out to hear everything")
     rack = bundle.read(args.bundle)
     proved = rack.manifest.quality.get("evaluation", {}).get("confirmed_knobs", [])
-    names = choose_attributes(rack.manifest.attributes, rack.manifest.copula, proved)
+    if len(rack.manifest.attributes) < POTS:
+        raise DarkrackError("demo", f"a bundle with {POTS} attributes", str(len(rack.manifest.attributes)))
+    names = choose_attributes(rack.manifest.attributes, rack.manifest.copula, POTS, proved)
     take = play(rack, names, PHRASE, args.seconds)
     measured = measure(rack, take)
 
@@ -154,31 +156,6 @@ def run(args: argparse.Namespace) -> None:
     print(f"\n{wav}  {args.seconds:.1f} s\n{png}")
     if args.json:
         write_json(args.json, {**measured, "attributes": names})
-
-
-def choose_attributes(
-    attributes: Sequence[bundle.Attribute], copula: npt.ArrayLike, proved: Sequence[str] = ()
-) -> list[str]:
-    """Four for the pots: those that were measured to obey best, of which no two say the same.
-
-    ``proved`` names those that moved the teacher when they were moved alone (`darkrack evaluate`): they come first.
-
-    Two say the same where their normal scores correlate by more than SAME; what is equal goes by the bundle's order.
-    Raises DarkrackError where a bundle has fewer.
-    """
-    if len(attributes) < POTS:
-        raise DarkrackError("demo", f"a bundle with {POTS} attributes", str(len(attributes)))
-    alike = np.abs(np.asarray(copula)) > SAME
-    measured = [-1.0 if one.correlation is None else one.correlation for one in attributes]
-    obedient = sorted(
-        range(len(attributes)), key=lambda n: (attributes[n].name in proved, measured[n]), reverse=True
-    )
-    chosen: list[int] = []
-    for n in obedient:
-        if len(chosen) < POTS and not alike[n, chosen].any():
-            chosen.append(n)
-    chosen += [n for n in obedient if n not in chosen][: POTS - len(chosen)]  # a bundle of look-alikes
-    return [attributes[n].name for n in chosen]
 
 
 def play(rack: bundle.Bundle, names: Sequence[str], phrase: Phrase, seconds: float) -> Take:

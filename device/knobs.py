@@ -31,6 +31,8 @@ TAIL = 0.005  # the quantile tables end at the .005 and .995 quantiles
 # the ends of their tables, where the network had never been. One knob alone is untouched by this.
 SHRINKAGE = 0.1
 
+SAME = 0.6  # correlation over which two attributes are one to the ear (Guitar and Plucked string: .98)
+
 _NORMAL = statistics.NormalDist()
 
 
@@ -42,6 +44,7 @@ class Knobs:
         self._tables = np.stack([attribute.quantiles for attribute in attributes])  # (A, 33)
         self._copula: DoubleArray = np.asarray(copula, np.float64)
         self._grid = np.linspace(0.0, 1.0, self._tables.shape[1])
+        self._last_base: tuple[DoubleArray, DoubleArray, DoubleArray] | None = None
 
     def vector(self, base: npt.ArrayLike, settings: Mapping[str, float], carry: bool = True) -> FloatArray:
         """Soft labels (A,) float32 in 0..1: a preset's soft labels ``base`` (A,) with some knobs set.
@@ -94,21 +97,54 @@ class Knobs:
 
     def _carry(self, labels: DoubleArray, moved: list[int], settings: list[float]) -> None:
         """Move all but ``moved`` by the conditional mean of their normal scores, in place; bounded."""
-        rest = [index for index in range(len(self.names)) if index not in set(moved)]
-        scores = np.array([_score(self.position(index, labels[index])) for index in range(len(self.names))])
+        scores, beyond = self._scored(labels)
+        rest = np.setdiff1d(np.arange(len(self.names)), moved)
         shift = np.array([_score(setting) for setting in settings]) - scores[moved]  # (K,)
         within = (1 - SHRINKAGE) * self._copula[np.ix_(moved, moved)] + SHRINKAGE * np.eye(
             len(moved)
         )  # (K, K)
-        across = self._copula[np.ix_(rest, moved)]  # (A - K, K)
+        across = self._copula[rest][:, moved]  # (A - K, K)
         # And what follows never goes further than what was turned.
         reach = np.abs(shift).max()
         steps = np.clip(across @ np.linalg.solve(within, shift), -reach, reach)
-        for index, step in zip(rest, steps, strict=True):
-            # A base beyond the ends of its table keeps its distance from the end, so that a knob that is not
-            # moved changes nothing.
-            beyond = labels[index] - self.label(index, self.position(index, labels[index]))
-            labels[index] = min(max(self.label(index, _position(scores[index] + step)) + beyond, 0.0), 1.0)
+        # Along the tables, which have their quantiles at equal distances.
+        along = np.array([_position(score) for score in scores[rest] + steps]) * (len(self._grid) - 1)
+        below = np.minimum(along.astype(np.int64), len(self._grid) - 2)
+        low, high = self._tables[rest, below], self._tables[rest, below + 1]
+        labels[rest] = np.clip(low + (along - below) * (high - low) + beyond[rest], 0.0, 1.0)
+
+    def _scored(self, labels: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+        """Normal scores (A,) of a base, and how far it lies beyond the ends of its tables (A,); kept for the next time.
+
+        A base beyond the ends keeps its distance, so that a knob that is not moved changes nothing.
+        """
+        if self._last_base is None or not np.array_equal(labels, self._last_base[0]):
+            places = [self.position(index, label) for index, label in enumerate(labels)]
+            scores = np.array([_score(place) for place in places])
+            beyond = labels - [self.label(index, place) for index, place in enumerate(places)]
+            self._last_base = (labels.copy(), scores, beyond)
+        return self._last_base[1], self._last_base[2]
+
+
+def choose_attributes(
+    attributes: Sequence[Attribute], copula: npt.ArrayLike, pots: int, proved: Sequence[str] = ()
+) -> list[str]:
+    """Names for so many pots (or all there are): those that were measured to obey best, no two that say the same.
+
+    ``proved`` names those that moved the teacher when they were moved alone (`darkrack evaluate`): they come first.
+    Two say the same where their normal scores correlate by more than SAME; what is equal goes by the bundle's order.
+    """
+    alike = np.abs(np.asarray(copula)) > SAME
+    measured = [-1.0 if one.correlation is None else one.correlation for one in attributes]
+    obedient = sorted(
+        range(len(attributes)), key=lambda n: (attributes[n].name in proved, measured[n]), reverse=True
+    )
+    chosen: list[int] = []
+    for n in obedient:
+        if len(chosen) < pots and not alike[n, chosen].any():
+            chosen.append(n)
+    chosen += [n for n in obedient if n not in chosen][: pots - len(chosen)]  # a bundle of look-alikes
+    return [attributes[n].name for n in chosen]
 
 
 def _score(setting: float) -> float:

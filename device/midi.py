@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import mido
 
+from device.hands import Hands
 from device.patch import Patch
-
-if TYPE_CHECKING:  # it compiles voices, for which whoever only asks for help need not wait
-    from device.performance import Performance
 
 DRUM_CHANNEL = 9  # counted from 0; musicians call it 10
 DATA_ENTRY, VOLUME, EXPRESSION, DATA_ENTRY_FINE, SUSTAIN = 6, 7, 11, 38, 64
@@ -48,7 +45,7 @@ class Receiver:
     """
 
     def __init__(
-        self, performance: Performance, patch: Patch, *, transpose_semitones: float = 0.0, drums: bool = False
+        self, performance: Hands, patch: Patch, *, transpose_semitones: float = 0.0, drums: bool = False
     ) -> None:
         self._performance = performance
         self._patch = patch

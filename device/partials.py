@@ -14,30 +14,11 @@ import numpy.typing as npt
 from device.errors import DarkrackError
 
 Array = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
 SILENCE_DB = -200.0  # what a silent cell holds; 10^(-200/20) is far under the smallest sample of any DAC
 SILENT_LEVEL = 0.01  # network levels up to here are silence (1 % of the range above the floor)
 LOUDEST_DB = 6.0  # one lone partial at RMS 1 has 20 log10(sqrt 2) = 3 dB; the rest is room for error
 MOST_RAISED_DB = 6.0  # a generated note that is further under RMS 1 than this is meant to be faint
-
-LOOP_START = (0.4, 0.7)  # of the note: past the attack; the later, the longer a swell takes
-LOOP_MARGIN_FRAMES = 3  # the last analysis windows of the training notes reach over the end of the note
-SWOLLEN_DB = 3.0  # a swell is over this far under the loudest frame
-STRUCK_S = (0.04, 0.2)  # when a struck note is loud
-# A note is struck if it falls faster than this both over all of its length and inside the loop (one of the two
-# alone is an accent, or a tremolo on its way down), or if it has lost FADED_DB by the end of the loop. On 34
-# programs of FluidR3 at 5 pitches, no sustained note falls faster than 2.9 dB/s or loses more than 5 dB so.
-SUSTAINED_DB_PER_S = -3.0
-FADED_DB = 10.0
-STEEPEST_DB_PER_S = -100.0
-
-CENTRE_ROWS = 6  # rows that make the pitch that is heard
-CENTRE_RANGE_DB = 30.0  # and how far under the strongest of them a row still counts
-# A low row this close to its harmonic is meant to be there and is brought within STRAY_CENTS of it, so that a
-# note is in tune by whichever partial one listens to; a bell's partials are further away and stay.
-HARMONIC_CENTS = 25.0
-STRAY_CENTS = 3.0
 
 
 @dataclass(frozen=True)
@@ -93,121 +74,67 @@ def decode(output: npt.NDArray[np.floating], partials: Partials) -> NoteFrames:
         raise DarkrackError(
             "bundle output 'frames'", f"shape {shape}", str(output.shape), "export the bundle again"
         )
-    network_level, deviation = output.reshape(shape)
-    for name, plane in (("level", network_level), ("deviation", deviation)):
-        wrong = np.argwhere(~np.isfinite(plane))
-        if len(wrong):
-            row, frame = wrong[0]
-            raise DarkrackError(
-                "bundle output 'frames'",
-                f"finite {name}",
-                f"{plane[row, frame]} in row {row}, frame {frame} ({len(wrong)} in all)",
-                "run `darkrack bundle verify` on the bundle",
-            )
+    from device.decoding import decode_planes  # numba, for which whoever only reads a manifest need not wait
 
-    level_db = np.minimum(partials.floor_db * (1.0 - network_level.astype(np.float64)), LOUDEST_DB)
-    level_db[network_level <= SILENT_LEVEL] = SILENCE_DB
-    # Training notes have RMS 1 in their loudest frame (half the sum of squares is 1). A generated one is brought there,
-    # so that a knob changes the sound and leaves the level to whoever plays; what is nearly silent stays nearly so.
-    total_db = 10 * np.log10((10 ** (level_db / 10)).sum(axis=0) / 2)
-    raised_db = min(-float(total_db.max()), MOST_RAISED_DB)
-    level_db[level_db > SILENCE_DB] += raised_db
-    total_db += raised_db
-    k = np.arange(1.0, partials.rows + 1)[:, None]
-    ratio = k + np.clip(deviation.astype(np.float64), -1.0, 1.0) / 2
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+        # Writable, because numba compiles all of it once more for arrays that are not.
+        network_level, deviation = np.require(output.reshape(shape), np.float32, ["C", "W"])
+    level_db, ratio = np.empty_like(network_level), np.empty_like(deviation)
+    decay_db_per_s = np.empty(partials.rows, np.float32)
+    finite, loop_start, loop_end = decode_planes(
+        network_level,
+        deviation,
+        float(partials.floor_db),
+        float(partials.frame_rate_hz),
+        level_db,
+        ratio,
+        decay_db_per_s,
+    )
+    if not finite:
+        raise _not_finite(level=network_level, deviation=deviation)
+    return NoteFrames(level_db, ratio, decay_db_per_s, loop_start, loop_end)
 
-    loop_start, loop_end = _loop(total_db)
-    heard = slice(loop_start, loop_end + 1) if level_db[:, loop_start:].max() > SILENCE_DB else slice(None)
-    ratio *= _centring(level_db[:, heard], ratio[:, heard])
-    trend, decay = _slopes(level_db, total_db, loop_start, loop_end, partials.frame_rate_hz)
-    seconds_in_loop = (np.arange(partials.frames) - loop_start) / partials.frame_rate_hz
-    silent = level_db <= SILENCE_DB
-    level_db -= trend[:, None] * np.maximum(seconds_in_loop, 0)
-    if not decay.any():
-        # What is held is held at the mean level of the loop, and comes there on the second half of the way to it.
-        to_mean_db = trend * (loop_end - loop_start) / 2 / partials.frame_rate_hz
-        way = np.clip(1 + (np.arange(partials.frames) - loop_start) / max(loop_start / 2, 1), 0, 1)
-        level_db += to_mean_db[:, None] * way
-    level_db[silent] = SILENCE_DB
-    return NoteFrames(
-        level_db.astype(np.float32),
-        ratio.astype(np.float32),
-        decay.astype(np.float32),
-        loop_start,
-        loop_end,
+
+def _not_finite(**planes: Array) -> DarkrackError:
+    """Where the first value lies that is not a number that can be played."""
+    name, plane = next((name, plane) for name, plane in planes.items() if not np.isfinite(plane).all())
+    wrong = np.argwhere(~np.isfinite(plane))
+    row, frame = wrong[0]
+    return DarkrackError(
+        "bundle output 'frames'",
+        f"finite {name}",
+        f"{plane[row, frame]} in row {row}, frame {frame} ({len(wrong)} in all)",
+        "run `darkrack bundle verify` on the bundle",
     )
 
 
-def _loop(total_db: Floats) -> tuple[int, int]:
-    """First and last frame of the loop: as long as it can be once the note has swollen to its level."""
-    frames = len(total_db)
-    loop_end = max(frames - 1 - LOOP_MARGIN_FRAMES, 0)
-    swollen = int((total_db > total_db.max() - SWOLLEN_DB).argmax())
-    earliest, latest = (round(share * frames) for share in LOOP_START)
-    return min(max(swollen, earliest), latest, loop_end), loop_end
+# ITU-R BS.1770-5, annex 1, tables 1 and 2: the K weighting at 48 kHz, numerator and denominator of two filters. The
+# first is the head, 4 dB from 2 kHz on, the second a high pass at 38 Hz.
+K_WEIGHTING_RATE_HZ = 48_000.0
+K_WEIGHTING = (
+    ((1.53512485958697, -2.69169618940638, 1.19839281085285), (1.0, -1.69065929318241, 0.73248077421585)),
+    ((1.0, -2.0, 1.0), (1.0, -1.99004745483398, 0.99007225036621)),
+)
+K_OFFSET_DB = -0.691  # its formula takes off what the weighting adds at 997 Hz
+HEARD_SHARE = 0.45  # of the sample rate: the voices play no partial above
 
 
-def _centring(level_db: Floats, ratio: Floats) -> Floats:
-    """Factor (rows, 1) that brings the strong low partials onto the harmonic series of the f0 asked for.
+def loudness_db(note: NoteFrames, f0_hz: float) -> float:
+    """How loud the loudest frame of a note is at ``f0_hz``; a sine of RMS 1 at 1 kHz has 0 dB.
 
-    One factor for all rows, by least squares: sum a^2 (factor ratio - k)^2 is smallest, so that stretch and
-    vibrato stay. On top of it, what a harmonic low row strays from its place beyond STRAY_CENTS.
+    ITU-R BS.1770-5 of one channel, without gates: the power of all partials, each weighted for its frequency, summed.
+    A decay is left out: it only lowers what comes after the loop's first frame. Partials over HEARD_SHARE of 48 kHz
+    count nothing. Silence is under -180 dB.
     """
-    factor = np.ones((len(ratio), 1))
-    energy = 10 ** (level_db[:CENTRE_ROWS] / 10) * (level_db[:CENTRE_ROWS] > SILENCE_DB)
-    row_energy = energy.sum(axis=1, keepdims=True)
-    energy *= row_energy >= row_energy.max() * 10 ** (-CENTRE_RANGE_DB / 10)
-    if not energy.any():
-        return factor
-    low = ratio[:CENTRE_ROWS]
-    k = np.arange(1.0, len(low) + 1)[:, None]
-    factor *= (energy * k * k).sum() / (energy * k * low).sum()
-    mean = (energy * low * factor[: len(low)]).sum(axis=1, keepdims=True)
-    stray_cents = 1200 * np.log2(
-        np.where(mean > 0, mean / np.maximum(k * energy.sum(axis=1, keepdims=True), 1e-30), 1)
-    )
-    excess_cents = stray_cents - np.clip(stray_cents, -STRAY_CENTS, STRAY_CENTS)
-    factor[: len(low)] *= np.where(np.abs(stray_cents) < HARMONIC_CENTS, 2 ** (-excess_cents / 1200), 1)
-    return factor
-
-
-def _slopes(
-    level_db: Floats, total_db: Floats, loop_start: int, loop_end: int, frame_rate_hz: float
-) -> tuple[Floats, Floats]:
-    """Slope of every row inside the loop, and the slope that it keeps for as long as it is held; dB / s.
-
-    The second is all zeros for a note that is held, else below zero in every row.
-    """
-    rows = len(level_db)
-    seconds = np.arange(loop_start, loop_end + 1) / frame_rate_hz
-    if len(seconds) < 2:
-        return np.zeros(rows), np.zeros(rows)
-    inside = level_db[:, loop_start : loop_end + 1]
-    weight = (inside > SILENCE_DB).astype(np.float64)
-    centred = seconds - (weight * seconds).sum(axis=1, keepdims=True) / np.maximum(
-        weight.sum(axis=1, keepdims=True), 1
-    )
-    trend = (weight * centred * inside).sum(axis=1) / np.maximum((weight * centred**2).sum(axis=1), 1e-3)
-
-    early, early_end = (round(s * frame_rate_hz) for s in STRUCK_S)
-    whole = _slope_db(total_db[early : loop_end + 1]) * frame_rate_hz
-    loop = _slope_db(total_db[loop_start : loop_end + 1]) * frame_rate_hz
-    late = loop_end - (loop_end - loop_start) // 3
-    drop_db = 0.0
-    if early_end < loop_start:
-        drop_db = float(total_db[early : early_end + 1].mean() - total_db[late : loop_end + 1].mean())
-    if drop_db > FADED_DB:
-        loop = min(loop, whole)
-    elif max(loop, whole) > SUSTAINED_DB_PER_S:
-        return np.clip(trend, STEEPEST_DB_PER_S, -STEEPEST_DB_PER_S), np.zeros(rows)
-    # A row's own slope is a noisy estimate: one that came out flat must not ring on when the note is over.
-    decay = np.clip(trend, max(3 * loop, STEEPEST_DB_PER_S), max(loop / 2, STEEPEST_DB_PER_S))
-    return decay, decay
-
-
-def _slope_db(total_db: Floats) -> float:
-    """Slope of the straight line through these frames, dB per frame."""
-    if len(total_db) < 2:
-        return 0.0
-    centred = np.arange(len(total_db)) - (len(total_db) - 1) / 2
-    return float(centred @ total_db / (centred @ centred))
+    turn = note.ratio.astype(np.float64) * (2 * np.pi * f0_hz / K_WEIGHTING_RATE_HZ)
+    power = 10 ** (note.level_db.astype(np.float64) / 10) / 2
+    power[turn > 2 * np.pi * HEARD_SHARE] = 0.0
+    once, twice = np.cos(turn), np.cos(2 * turn)
+    for above, below in K_WEIGHTING:
+        # |b0 + b1 z + b2 z^2|^2 on the unit circle.
+        (high, low) = (
+            b0 * b0 + b1 * b1 + b2 * b2 + 2 * b1 * (b0 + b2) * once + 2 * b0 * b2 * twice
+            for b0, b1, b2 in (above, below)
+        )
+        power *= high / low
+    return K_OFFSET_DB + 10 * float(np.log10(max(power.sum(axis=0).max(), 1e-20)))

@@ -10,6 +10,10 @@ A TOML file, strict; everything in it is optional:
     velocity_curve = 2         # gain = (velocity / 127) ** curve; 0 makes every note equally loud
     bend_range = 2             # semitones, until the song sets its own (RPN 0)
     carry = true               # a knob carries the related attributes along; false moves it alone
+    mono = false               # one note at a time; the key that is still down comes back when the last one is let go
+    legato = true              # in mono: a note that overlaps the one before it has no attack of its own
+    glide_ms = 0               # how long the pitch takes from the note before, evenly in semitones
+    unison = false             # every note by two voices of different latents, left and right
 
     [attributes]
     Trumpet = 0.8              # where the knob stands: 0..1 along what the data have, up to 2 beyond it
@@ -20,15 +24,14 @@ A TOML file, strict; everything in it is optional:
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from device.errors import DarkrackError
 from device.files import read_toml
+from device.toml_table import Table, suggestion
 
 # A knob runs from the lower to the upper end of the data (0..1) and on into over-emphasis (to 2).
 SETTING_MAX = 2.0
@@ -66,6 +69,10 @@ class Patch:
     velocity_curve: float = 2.0
     bend_range_semitones: float = 2.0
     carry: bool = True
+    mono: bool = False
+    legato: bool = True
+    glide_s: float = 0.0
+    unison: bool = False
 
 
 def read_patch(path: Path, attributes: Sequence[str], presets: Sequence[str]) -> Patch:
@@ -74,7 +81,7 @@ def read_patch(path: Path, attributes: Sequence[str], presets: Sequence[str]) ->
     Strict: DarkrackError names the file and the key for an unknown key, attribute or preset (and suggests the
     nearest), a wrong type and a value out of range. Names are matched without regard to case.
     """
-    page = _Table(str(path), "", read_toml(path, "a patch"))
+    page = Table(str(path), "", read_toml(path, "a patch"), "a patch")
     voice = page.table("voice")
     carry = voice.flag("carry", default=True)
     preset = voice.text("preset")
@@ -90,6 +97,10 @@ def read_patch(path: Path, attributes: Sequence[str], presets: Sequence[str]) ->
         velocity_curve=voice.number("velocity_curve", 0.0, 4.0, default=2.0),
         bend_range_semitones=voice.number("bend_range", 0.0, 96.0, default=2.0),
         carry=carry,
+        mono=voice.flag("mono", default=False),
+        legato=voice.flag("legato", default=True),
+        glide_s=voice.number("glide_ms", 0.0, 10_000.0, default=0.0) / 1000.0,
+        unison=voice.flag("unison", default=False),
     )
     voice.refuse_unknown()
     page.refuse_unknown()
@@ -101,7 +112,7 @@ def nearest(name: str, known: Sequence[str], where: str, what: str) -> str:
     by_folded = {candidate.casefold(): candidate for candidate in known}
     if name.strip().casefold() in by_folded:
         return by_folded[name.strip().casefold()]
-    raise DarkrackError(where, what, repr(name), _suggestion(name, known))
+    raise DarkrackError(where, what, repr(name), suggestion(name, known))
 
 
 def parse_setting(text: str, attributes: Sequence[str]) -> tuple[str, float]:
@@ -119,7 +130,7 @@ def parse_setting(text: str, attributes: Sequence[str]) -> tuple[str, float]:
     return nearest(name, attributes, where, "an attribute of the bundle"), setting
 
 
-def _settings(table: _Table, attributes: Sequence[str]) -> dict[str, float]:
+def _settings(table: Table, attributes: Sequence[str]) -> dict[str, float]:
     settings: dict[str, float] = {}
     for key in table.content:
         name = nearest(key, attributes, table.at(key), "an attribute of the bundle")
@@ -129,7 +140,7 @@ def _settings(table: _Table, attributes: Sequence[str]) -> dict[str, float]:
     return settings
 
 
-def _ccs(table: _Table, attributes: Sequence[str], carry: bool) -> dict[int, CcKnob]:
+def _ccs(table: Table, attributes: Sequence[str], carry: bool) -> dict[int, CcKnob]:
     knobs: dict[int, CcKnob] = {}
     for key in table.content:
         if key not in CC_KEYS:
@@ -155,72 +166,3 @@ def _ccs(table: _Table, attributes: Sequence[str], carry: bool) -> dict[int, CcK
         )
         entry.refuse_unknown()
     return knobs
-
-
-class _Table:
-    """One table of the file; remembers what was asked for, so that the rest can be refused."""
-
-    def __init__(self, file: str, name: str, content: dict[str, Any]) -> None:
-        self.file = file
-        self.name = name
-        self.content = content
-        self.known: list[str] = []
-
-    def at(self, key: str) -> str:
-        return f"{self.file}: {self.name}.{key}" if self.name else f"{self.file}: {key}"
-
-    def refuse_unknown(self) -> None:
-        for key in self.content:
-            if key not in self.known:
-                where = f"[{self.name}]" if self.name else "a patch"
-                raise DarkrackError(
-                    self.at(key), f"a key of {where}", f"unknown key {key!r}", _suggestion(key, self.known)
-                )
-
-    def table(self, key: str) -> _Table:
-        return _Table(
-            self.file, f"{self.name}.{key}" if self.name else key, self._get(key, dict, "a table", {})
-        )
-
-    def text(self, key: str) -> str | None:
-        found: str | None = self._get(key, str, "a string", None)
-        return found
-
-    def flag(self, key: str, default: bool) -> bool:
-        return bool(self._get(key, bool, "true or false", default))
-
-    def whole(self, key: str, low: int, high: int) -> int | None:
-        found: int | None = self._get(key, int, f"a whole number from {low} to {high}", None)
-        if found is not None and (isinstance(found, bool) or not low <= found <= high):
-            raise DarkrackError(self.at(key), f"a whole number from {low} to {high}", str(found))
-        return found
-
-    def number(self, key: str, low: float, high: float, default: float = math.nan) -> float:
-        return self._in_range(key, self._get(key, (int, float), "a number", default), low, high)
-
-    def pair(self, key: str, low: float, high: float, default: tuple[float, float]) -> tuple[float, float]:
-        found = self._get(key, list, "two numbers in brackets", list(default))
-        if len(found) != 2:
-            raise DarkrackError(self.at(key), "two numbers in brackets", f"{len(found)} of them")
-        first, second = (self._in_range(key, value, low, high) for value in found)
-        return first, second
-
-    def _in_range(self, key: str, value: object, low: float, high: float) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise DarkrackError(self.at(key), f"a number from {low:g} to {high:g}", repr(value))
-        return float(value)
-
-    def _get(self, key: str, kind: type | tuple[type, ...], what: str, default: Any) -> Any:
-        self.known.append(key)
-        value = self.content.get(key, default)
-        if key in self.content and not isinstance(value, kind):
-            raise DarkrackError(self.at(key), what, repr(value))
-        return value
-
-
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    by_folded = {candidate.casefold(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.strip().casefold(), by_folded, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {by_folded[close[0]]!r}?"
-    return f"one of: {', '.join(sorted(by_folded.values()))}" if 0 < len(by_folded) <= 20 else ""

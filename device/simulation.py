@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from device.errors import DarkrackError
 
@@ -30,6 +30,7 @@ Signal = Callable[[float], float]  # seconds -> volts (an ADC input) or level (a
 
 CHANNELS = 8
 CONFIGURATION_CLOCKS = 4  # SGL/DIFF, D2, D1, D0 follow the start bit
+BIT_PLACES = (7, 6, 5, 4, 3, 2, 1, 0)  # of a byte, in the order they go over the wire
 HOLD_CLOCK = 5  # clocks after the start bit; at its falling edge the sample is held and the null bit appears
 
 
@@ -52,7 +53,10 @@ def code_of(input_v: float, reference_v: float, bits: int) -> int:
 class Mcp3x08:
     """MCP3008 (``bits=10``) or MCP3208 (``bits=12``): CS, CLK and DIN in, DOUT out, one edge at a time.
 
-    ``inputs`` are up to eight signals in volts, CH0 first; inputs that are not given lie at 0 V.
+    ``inputs`` are up to eight signals in volts, CH0 first; inputs that are not given lie at 0 V. ``garbage`` plants a
+    fault: while it is set, it is given the code that was converted, and what it returns goes onto the wire instead,
+    cut to ``bits``. ``dout`` is the level on the DOUT line, 0 or 1: nobody driving it reads 1, for the line is
+    pulled up.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Mcp3x08:
         self.inputs = [*inputs, *([_ground] * (CHANNELS - len(inputs)))]
         self.reference_v = reference_v
         self.bits = bits
+        self.garbage: Callable[[int], int] | None = None
         # Powered up with CS low it stays silent until CS was high once (section 5.0).
         self._cs_level = False
         self._selected = False
@@ -72,13 +77,8 @@ class Mcp3x08:
     def _deselect(self) -> None:
         self._clocks_after_start: int | None = None  # None: no start bit yet
         self._configuration = 0
-        self._stream: list[int] = []  # what DOUT still has to say, in order
-        self._dout: int | None = None  # None: high impedance
-
-    @property
-    def dout(self) -> int:
-        """The level on the DOUT line, 0 or 1; nobody driving it reads 1, for the line is pulled up."""
-        return 1 if self._dout is None else self._dout
+        self._stream: list[int] = []  # what DOUT says from the held sample on
+        self.dout = 1
 
     def set_chip_select(self, level: bool) -> None:
         """Move the CS line: its falling edge opens an exchange, high ends it and releases DOUT."""
@@ -91,24 +91,27 @@ class Mcp3x08:
         """CLK rises: take DIN as start bit (zeros before it are skipped), configuration or nothing."""
         if not self._selected:
             return
-        if self._clocks_after_start is None:
+        clocks = self._clocks_after_start
+        if clocks is None:
             if din:
                 self._clocks_after_start = 0
             return
-        self._clocks_after_start += 1
-        if self._clocks_after_start <= CONFIGURATION_CLOCKS:
+        self._clocks_after_start = clocks + 1
+        if clocks < CONFIGURATION_CLOCKS:
             self._configuration = self._configuration << 1 | din
 
     def falling_edge(self) -> None:
         """CLK falls: hold the sample when its time has come, put out the next bit."""
-        if self._clocks_after_start is None or self._clocks_after_start < HOLD_CLOCK:
+        clocks = self._clocks_after_start
+        if clocks is None or clocks < HOLD_CLOCK:
             return
-        if self._clocks_after_start == HOLD_CLOCK:
+        if clocks == HOLD_CLOCK:
             code = self._convert()
-            lsb_first = [code >> place & 1 for place in range(self.bits)]
             # The null bit, the code MSB first, then again LSB first: both share B0 (figure 5-2).
-            self._stream = [0, *reversed(lsb_first), *lsb_first[1:]]
-        self._dout = self._stream.pop(0) if self._stream else 0
+            msb_first = f"{code:0{self.bits}b}"
+            self._stream = [*map(int, f"0{msb_first}{msb_first[-2::-1]}")]
+        place = clocks - HOLD_CLOCK
+        self.dout = self._stream[place] if place < len(self._stream) else 0
 
     def _convert(self) -> int:
         """Sample the selected input or pair now (table 5-2: D0 tells which one of a pair is IN+)."""
@@ -116,7 +119,8 @@ class Mcp3x08:
         input_v = self.inputs[channel](self.clock.now_s)
         if not single_ended:
             input_v -= self.inputs[channel ^ 1](self.clock.now_s)
-        return code_of(input_v, self.reference_v, self.bits)
+        code = code_of(input_v, self.reference_v, self.bits)
+        return code if self.garbage is None else self.garbage(code) & (1 << self.bits) - 1
 
 
 def _ground(_now_s: float) -> float:
@@ -171,27 +175,29 @@ class SpiBus:
 
     def _exchange(self, byte: int) -> int:
         """One byte each way. Phase 0 samples on the leading edge and shifts on the trailing; 1 swaps them."""
-        received = 0
-        din = 0
-        for place in range(7, -1, -1):
-            if self._phase == 0:
+        # 48 edges for every reading of a control loop in real time: names looked up once are half of the cost.
+        chip, clock, half_bit_s = self._chip, self._chip.clock, 0.5 / self.frequency
+        rising, falling = chip.rising_edge, chip.falling_edge
+        rises_first, samples_first = not self._polarity, not self._phase
+        received = din = 0
+        for place in BIT_PLACES:
+            if samples_first:
                 din = byte >> place & 1
-                received = received << 1 | self._chip.dout
-                self._edge(1 - self._polarity, din)
-                self._edge(self._polarity, din)
+                received = received << 1 | chip.dout
+            clock.now_s += half_bit_s
+            if rises_first:
+                rising(din)
             else:
-                self._edge(1 - self._polarity, din)
+                falling()
+            if not samples_first:
                 din = byte >> place & 1
-                received = received << 1 | self._chip.dout
-                self._edge(self._polarity, din)
+                received = received << 1 | chip.dout
+            clock.now_s += half_bit_s
+            if rises_first:
+                falling()
+            else:
+                rising(din)
         return received
-
-    def _edge(self, level: int, din: int) -> None:
-        self._chip.clock.now_s += 0.5 / self.frequency
-        if level:
-            self._chip.rising_edge(din)
-        else:
-            self._chip.falling_edge()
 
 
 class ChipSelectLine:
@@ -225,6 +231,60 @@ class InputLine:
     def value(self) -> int:
         """The level now, 0 or 1."""
         return int(self._level(self._clock.now_s) > 0.5)
+
+
+class Edge(NamedTuple):
+    """One edge of a line, as the kernel tells it; ``number`` counts the line's edges from 1, so a gap shows a loss."""
+
+    time_ns: int
+    level: int
+    number: int
+
+
+class EdgeQueue:
+    """What Linux's GPIO character device keeps of one line: its edges since the last read, each with its own time.
+
+    ``edges_between(begin_s, end_s)`` gives the line's edges as (time_s, level) in a half-open interval of the shared
+    clock, in order. ``origin_ns`` is the time (CLOCK_MONOTONIC, as the kernel stamps) at which that clock read zero.
+    Only the newest ``capacity`` edges are kept, the oldest are lost, as in the kernel. Source: Linux,
+    include/uapi/linux/gpio.h: struct gpio_v2_line_event (timestamp_ns, line_seqno) and event_buffer_size, by default
+    16 edges a line.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        edges_between: Callable[[float, float], Sequence[tuple[float, int]]],
+        origin_ns: int = 0,
+        capacity: int = 16,
+    ) -> None:
+        self._clock = clock
+        self._edges_between = edges_between
+        self._origin_ns = origin_ns
+        self._capacity = capacity
+        self._read_until_s = 0.0
+        self._number = 0
+        self._level = 0
+
+    @property
+    def level(self) -> int:
+        """The level that the last read edge left."""
+        return self._level
+
+    def read(self) -> list[Edge]:
+        """The edges before the clock's present that were not read yet, oldest first."""
+        now_s = self._clock.now_s
+        if now_s <= self._read_until_s:  # the bus runs ahead of whoever sets the clock
+            return []
+        found = self._edges_between(self._read_until_s, now_s)
+        self._read_until_s = now_s
+        edges = []
+        for time_s, level in found:
+            self._number += 1
+            edges.append(Edge(self._origin_ns + round(time_s * 1e9), level, self._number))
+        if edges:
+            self._level = edges[-1].level
+        return edges[-self._capacity :]
 
 
 def open_spi(chip: Mcp3x08) -> tuple[Any, Any]:

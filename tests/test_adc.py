@@ -11,7 +11,20 @@ from hypothesis import given
 from hypothesis import settings as trials
 from hypothesis import strategies as st
 
-from device.adc import END, FULL_SCALE, STEP, STILL, Array, begin_smoothing, open_knobs, settings, smooth
+from device.adc import (
+    BAUDRATE_HZ,
+    CV_CODES,
+    END,
+    FULL_SCALE,
+    STEP,
+    STILL,
+    Array,
+    begin_smoothing,
+    open_knobs,
+    open_pitch,
+    settings,
+    smooth,
+)
 from device.errors import DarkrackError
 from device.simulation import Clock, Mcp3x08
 
@@ -54,10 +67,34 @@ def test_a_chip_has_eight_inputs(knobs: int) -> None:
         open_knobs(knobs, Mcp3x08(Clock(), []))
 
 
+@UNHURRIED
+@given(st.floats(0, 127), st.floats(2, 5))
+def test_pitch_is_right_to_half_a_code_of_twelve_bits(midi: float, reference_v: float) -> None:
+    """Half a volt per octave at the pin, 0 V at MIDI 36; outside the converter's range it stays at the end."""
+    chip = Mcp3x08(Clock(), [lambda _now_s: (midi - 36) / 24], reference_v, bits=12)
+    read_v = open_pitch(chip, reference_v=reference_v).read_v(0)
+    within = min(max((midi - 36) / 24, 0.0), reference_v)
+    assert abs(read_v - within) <= 0.501 * reference_v / CV_CODES
+
+
+def test_all_eight_voltages_are_read_beside_the_knobs() -> None:
+    clock = Clock()
+    levels_v = [0.4 * channel for channel in range(8)]
+    voltages = open_pitch(Mcp3x08(clock, [lambda _now_s, v=v: v for v in levels_v], bits=12))
+    knobs = open_knobs(8, Mcp3x08(clock, [lambda _now_s, v=v: v for v in levels_v]))
+    for channel, level_v in enumerate(levels_v):
+        assert voltages.read_code(channel) == int(level_v / 3.3 * 4096)
+        assert knobs.read_code(channel) == int(level_v / 3.3 * 1024)
+    # 24 bits for each of 16 readings, at the speed that was asked for and not the driver's own tenth of it.
+    assert clock.now_s == pytest.approx(16 * 24 / BAUDRATE_HZ)
+
+
 def test_no_such_pin_on_the_board_is_our_error() -> None:
     open_knobs(1, Mcp3x08(Clock(), []))  # from here on this process has a board without a D5
     with pytest.raises(DarkrackError, match="a board with SPI and a pin D5"):
         open_knobs(1)
+    with pytest.raises(DarkrackError, match="control voltages: expected a board with SPI and a pin D6"):
+        open_pitch()
 
 
 @UNHURRIED

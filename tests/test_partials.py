@@ -1,14 +1,27 @@
-"""Decoding of the generator's output: levels, tuning, loop and decay, and refusal of what is not a number."""
+"""Decoding of the generator's output: levels, tuning, loop and decay, refusal of what is not a number; loudness."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 
 from device.errors import DarkrackError
-from device.partials import LOUDEST_DB, MOST_RAISED_DB, SILENCE_DB, NoteFrames, Partials, decode
+from device.partials import (
+    K_WEIGHTING,
+    LOUDEST_DB,
+    MOST_RAISED_DB,
+    SILENCE_DB,
+    NoteFrames,
+    Partials,
+    decode,
+    loudness_db,
+)
 
 GRID = Partials()
 SECONDS = np.arange(GRID.frames) / GRID.frame_rate_hz
@@ -203,3 +216,64 @@ def test_anything_finite_decodes_to_something_that_can_be_played(
     assert (note.ratio > 0).all()
     assert (note.decay_db_per_s <= 0).all()
     assert 0 <= note.loop_start <= note.loop_end < frames
+
+
+def rendered(note: NoteFrames, f0_hz: float, rate_hz: float = 48_000.0) -> np.ndarray:
+    """A note's frames as audio, once through: amplitude and frequency on straight lines between frames."""
+    at_s = np.arange(int(SECONDS[-1] * rate_hz)) / rate_hz
+    audio = np.zeros(len(at_s))
+    for row, (level_db, ratio) in enumerate(zip(note.level_db, note.ratio, strict=True)):
+        amplitude = np.interp(at_s, SECONDS, 10 ** (level_db / 20))
+        frequency_hz = np.interp(at_s, SECONDS, ratio * f0_hz)
+        amplitude[frequency_hz > 0.45 * rate_hz] = 0
+        audio += amplitude * np.sin(2 * np.pi * (np.cumsum(frequency_hz) / rate_hz + 0.618 * row * row))
+    return audio
+
+
+def loudest_db(audio: np.ndarray, rate_hz: float = 48_000.0) -> float:
+    """ITU-R BS.1770: two filters and the mean square, here of the loudest of blocks of 100 ms."""
+    for above, below in K_WEIGHTING:
+        audio = lfilter(above, below, audio)
+    block = round(0.1 * rate_hz)
+    steady = audio[block : len(audio) // block * block].reshape(
+        -1, block
+    )  # the high pass needs time to settle
+    return -0.691 + 10 * float(np.log10((steady**2).mean(axis=1).max()))
+
+
+@pytest.mark.parametrize("f0_hz", [40.0, 110.0, 440.0, 1000.0, 3000.0])
+@pytest.mark.parametrize("slope", [-30.0, -20.0, -6.0])
+def test_loudness_is_that_of_the_rendered_audio(f0_hz: float, slope: float) -> None:
+    level_db = slope * np.log10(K) + 2 * np.sin(2 * np.pi * 2 * SECONDS)
+    note = decode(output(level_db, 0.02 * K * np.sin(2 * np.pi * 5 * SECONDS)), GRID)
+    assert loudness_db(note, f0_hz) == pytest.approx(loudest_db(rendered(note, f0_hz)), abs=0.3)
+
+
+def test_loudness_of_sines_and_of_silence() -> None:
+    lone = decode(output(np.where(K == 1, 0.0, -120.0) + 0 * SECONDS), GRID)
+    assert loudness_db(lone, 997.0) == pytest.approx(
+        0.0, abs=0.01
+    )  # RMS 1; the recommendation's own calibration
+    assert loudness_db(lone, 10_000.0) == pytest.approx(4.0 - 0.69, abs=0.1)
+    assert loudness_db(lone, 20.0) < -10
+    assert loudness_db(lone, 22_000.0) < -180
+    assert loudness_db(decode(output(np.full((GRID.rows, 1), -120.0)), GRID), 440.0) < -180
+
+
+@given(gain_db=st.floats(-20, 20), f0_hz=st.floats(20, 5000))
+def test_loudness_follows_the_gain(gain_db: float, f0_hz: float) -> None:
+    plain = decode(output(SAW_DB), GRID)
+    louder = NoteFrames(plain.level_db + np.float32(gain_db), plain.ratio, plain.decay_db_per_s, 51, 124)
+    assert loudness_db(louder, f0_hz) - loudness_db(plain, f0_hz) == pytest.approx(gain_db, abs=1e-3)
+
+
+def test_the_loudest_frame_counts() -> None:
+    swell = decode(output(SAW_DB - 20 * (1 - SECONDS / SECONDS[-1])), GRID)
+    swell.level_db[:, 90] += 6
+    plain = NoteFrames(swell.level_db[:, 90:91], swell.ratio[:, 90:91], swell.decay_db_per_s, 0, 0)
+    assert loudness_db(swell, 220.0) == pytest.approx(loudness_db(plain, 220.0), abs=1e-9)
+
+
+def test_reading_a_manifest_does_not_wait_for_the_compiler() -> None:
+    script = "import sys, device.partials, device.bundle; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.simulation import CHANNELS, Clock, Mcp3x08, Signal, SpiBus, code_of, open_input, open_spi
+from device.simulation import (
+    CHANNELS,
+    Clock,
+    Edge,
+    EdgeQueue,
+    Mcp3x08,
+    Signal,
+    SpiBus,
+    code_of,
+    open_input,
+    open_spi,
+)
 
 UNHURRIED = settings(deadline=None)  # the machine may be busy
 REFERENCE_V = 3.3
@@ -135,6 +146,58 @@ def test_codes_stay_in_range_and_round_down(input_v: float, bits: int, reference
 def test_a_ninth_input_is_refused() -> None:
     with pytest.raises(ValueError, match="8 inputs"):
         lying_at(*range(9))
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_planted_garbage_goes_over_the_wire_within_the_bits_there_are(bits: int) -> None:
+    chip = lying_at(600, bits=bits)
+    converted = []
+
+    def garbage(code: int) -> int:
+        converted.append(code)
+        return 0b1010_0110_1101_1001
+
+    chip.garbage = garbage
+    said = 0b1010_0110_1101_1001 % 2**bits
+    assert clocked(selected(chip), request(0) + [0] * (2 + bits))[6:] == [0, *msb_first(said, bits)]
+    chip.garbage = None
+    assert clocked(selected(chip), request(0) + [0] * (2 + bits))[6:] == [0, *msb_first(600, bits)]
+    assert converted == [600]
+
+
+# The kernel's queue of edges.
+
+SECOND_NS = 10**9
+
+
+def queue_of(clock: Clock, edges: list[tuple[float, int]], **options: int) -> EdgeQueue:
+    def edges_between(begin_s: float, end_s: float) -> list[tuple[float, int]]:
+        return [edge for edge in edges if begin_s <= edge[0] < end_s]
+
+    return EdgeQueue(clock, edges_between, **options)
+
+
+def test_edges_keep_their_own_time_however_late_they_are_read() -> None:
+    clock = Clock()
+    queue = queue_of(clock, [(0.0, 1), (0.5, 0), (1.0, 1)], origin_ns=7 * SECOND_NS)
+    assert (queue.read(), queue.level) == ([], 0)
+    clock.now_s = 1.0
+    assert queue.read() == [Edge(7 * SECOND_NS, 1, 1), Edge(7 * SECOND_NS + SECOND_NS // 2, 0, 2)]
+    assert (queue.read(), queue.level) == ([], 0)
+    clock.now_s = 0.4  # the bus had run ahead, and whoever plays set the clock again
+    assert queue.read() == []
+    clock.now_s = 9.0
+    assert queue.read() == [Edge(8 * SECOND_NS, 1, 3)]
+    assert queue.level == 1
+
+
+def test_a_full_queue_loses_the_oldest_edges_and_the_numbers_show_it() -> None:
+    clock = Clock()
+    queue = queue_of(clock, [(0.1 * n, n % 2) for n in range(1, 11)], capacity=3)
+    clock.now_s = 0.75
+    assert [(edge.number, edge.level) for edge in queue.read()] == [(5, 1), (6, 0), (7, 1)]
+    clock.now_s = 2.0
+    assert [edge.number for edge in queue.read()] == [8, 9, 10]
 
 
 # Bytes on the bus.

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device import voices as kernel
 from device.partials import NoteFrames, Partials, decode
 from device.recording import clicks, level, pitch_cents
-from device.voices import GONE, SEGMENT, VoiceBank, _render
+from device.voices import GONE, SEGMENT, VoiceBank
 
 RATE_HZ = 48_000
 GRID = Partials()
@@ -497,7 +498,7 @@ def test_rendering_allocates_no_arrays() -> None:
     @numba.njit  # what an audio callback is: no Python at the border, where numba wraps every array
     def callback(state, out, blocks):
         for _ in range(blocks):
-            _render(state, out)
+            kernel.render(state, out)
 
     voices = bank(2)
     voices.start(0, ORGAN, 440.0, 0.2)

@@ -1,0 +1,266 @@
+"""What plays, and the two bodies that make it play: the front (jacks to events) and the worker (knobs to frames).
+
+`device.play` runs each in a process of its own beside the audio callback, `device.offline` all three in turn.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import mido
+import numpy as np
+
+from device import adc
+from device import bundle as bundles
+from device.control import Control, Layout
+from device.engine import KILL, Desk, N, hand_over, lay_out, make, memory_size, push, wish
+from device.errors import DarkrackError
+from device.keyboard import GateEdge, Played, PotTurn
+from device.knobs import choose_attributes
+from device.midi import Receiver
+from device.patch import Patch, read_patch
+from device.process import FRONT_PRIORITY, surroundings
+from device.profile import Profile, read_profile
+from device.scan import Jacks, Scan
+from device.script import PITCH_ZERO_MIDI, Script, read_script, wire
+from device.simulation import CHANNELS, Clock
+from device.worker import Setup, Worker
+
+NOBODY = "nobody"  # the script that does nothing
+PASSES_A_LOOK = 4  # at the pipe, which costs a system call
+REST_S = 0.0005  # of a worker with nothing to do; a note waits so long at most before its frames are begun
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked for; the first of ``bundles`` plays, the others follow where a script changes them."""
+
+    bundles: tuple[Path, ...]
+    patch: Path | None = None
+    preset: str | None = None
+    variant: str | None = None
+    profile: str = "sim"
+    script: str | None = None
+    voices: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One bundle as it is to be played: for the worker, for the front, and what the pots turn."""
+
+    setup: Setup
+    layout: Layout
+    knobs: tuple[str | None, ...]
+    limit_hz: float  # no partial is above it
+
+
+def read_parts(plan: Plan, pots: int) -> list[Part]:
+    """The bundles of a plan with its patch on each; DarkrackError for what is wrong with any of them."""
+    parts = []
+    for number, path in enumerate(plan.bundles):
+        manifest = bundles.read(path).manifest
+        attributes = [attribute.name for attribute in manifest.attributes]
+        presets = [preset.name for preset in manifest.presets]
+        patch = read_patch(plan.patch, attributes, presets) if plan.patch else Patch()
+        if plan.preset is not None and number == 0:
+            patch = replace(patch, preset=plan.preset)
+        proved = manifest.quality.get("evaluation", {}).get("confirmed_knobs", [])
+        knobs = choose_attributes(manifest.attributes, manifest.copula, pots, proved)
+        parts.append(
+            Part(
+                Setup(number, path, patch, plan.variant),
+                Layout(number, patch, tuple(attributes), manifest.pitch_range_midi),
+                tuple(knobs),
+                manifest.representation.limit_hz,
+            )
+        )
+    return parts
+
+
+def again(part: Part, epoch: int) -> Part:
+    """The same part, set up once more."""
+    return replace(part, setup=replace(part.setup, epoch=epoch), layout=replace(part.layout, epoch=epoch))
+
+
+class Front:
+    """Jacks, scan and hands on a desk, with the jacks' own simulation where the profile is simulated."""
+
+    def __init__(self, desk: Desk, plan: Plan, part: Part, origin_ns: int) -> None:
+        profile = read_profile(plan.profile)
+        script = read_script(plan.script or NOBODY)
+        self._desk = desk
+        self._origin_ns = origin_ns
+        self._clock = Clock()
+        self._garbage_until_s = 0.0
+        # What the computer's keyboard does in place of the script, or beside it.
+        self._edges: list[tuple[int, bool]] = []
+        self._messages: list[tuple[int, mido.Message]] = []
+        self._heard_until_s = 0.0
+        self._ended = False
+        self._control = Control(desk, part.layout, plan.seed)
+        self._profile = profile
+        self._wires = wire(script, profile, self._clock, origin_ns)
+        jacks = self._simulated(profile, script)
+        self._scan = Scan(desk, jacks, self._control, self._hear, part.knobs, profile.knob_scan_hz)
+        self.pass_ns = round(1e9 / profile.pitch_scan_hz)
+        self._receiver = Receiver(self._control, part.layout.patch)
+
+    def step(self, now_ns: int) -> None:
+        """One pass."""
+        if not self._ended:
+            self._clock.now_s = (now_ns - self._origin_ns) * 1e-9
+            if self._garbage_until_s and self._clock.now_s >= self._garbage_until_s:
+                self._garbage_until_s = 0.0
+                self._wires.plant_garbage(None)
+            self._scan.step(now_ns)
+        self._desk.counts[N["control_beat_ns"]] = now_ns
+
+    def set_up(self, part: Part, now_ns: int) -> None:
+        """Go over to another bundle; what sounds rings out."""
+        self._control.at_ns = now_ns
+        self._control.set_up(part.layout)
+        self._receiver = Receiver(self._control, part.layout.patch)
+        self._scan.knobs = list(part.knobs)
+        self._scan.turn_all()
+
+    def spoil(self, seconds: float) -> None:
+        """Have the simulated converters read nonsense for so long."""
+        self._garbage_until_s = self._clock.now_s + seconds
+        self._wires.plant_garbage(round(self._clock.now_s * 1e3))
+
+    def play(self, at_ns: int, played: Played, key: int) -> None:
+        """Something from the computer's keyboard, whose last ``key`` lies at the pitch jack."""
+        if isinstance(played, PotTurn):
+            chip, position = self._wires.knob_chip, played.position
+            channel = self._profile.knob_channels[played.pot - 1]
+            chip.inputs[channel] = lambda _now_s: position * chip.reference_v
+        elif isinstance(played, GateEdge):
+            pin_v = self._profile.pitch.pin_v((key - PITCH_ZERO_MIDI) / 12)
+            self._wires.cv_chip.inputs[self._profile.pitch.channel] = lambda _now_s: pin_v
+            self._edges.append((at_ns, played.level > 0))
+        elif isinstance(played, mido.Message):
+            self._messages.append((at_ns, played))
+
+    def finish(self, now_ns: int) -> None:
+        """Let everything go; nothing is played after that."""
+        self._ended = True
+        self._control.at_ns = now_ns
+        self._control.finish()
+
+    def _hear(self, message: mido.Message) -> None:
+        self._receiver.hear(message)
+
+    def _simulated(self, profile: Profile, script: Script) -> Jacks:
+        """The jacks of a simulated module: real drivers on chips that follow the script."""
+        wires = self._wires
+        knobs = adc.open_knobs(CHANNELS, wires.knob_chip)
+        cv = adc.open_pitch(wires.cv_chip, reference_v=profile.cv_chip.reference_v)
+        seen = 0
+
+        def edges() -> list[tuple[int, bool]]:
+            nonlocal seen
+            found, self._edges = self._edges, []
+            for edge in wires.gate.read():
+                self._desk.counts[N["lost_edges"]] += edge.number - seen - 1
+                seen = edge.number
+                found.append((edge.time_ns, edge.level > 0))
+            return found
+
+        def messages() -> list[tuple[int, mido.Message]]:
+            found, self._messages = self._messages, []
+            now_s, since_s = self._clock.now_s, self._heard_until_s
+            if now_s > since_s:
+                self._heard_until_s = now_s
+                scripted = script.messages(since_s, now_s)
+                found += [(self._origin_ns + round(time_s * 1e9), message) for time_s, message in scripted]
+            return found
+
+        return Jacks(
+            pots=len(profile.knob_channels),
+            pot=lambda n: knobs.read_code(profile.knob_channels[n]),
+            pitch=lambda: cv.read_code(profile.pitch.channel),
+            to_midi=lambda code: profile.pitch_midi(
+                (code + 0.5) * profile.cv_chip.reference_v / adc.CV_CODES
+            ),
+            edges=edges,
+            messages=messages,
+        )
+
+
+def attach(memory: SharedMemory, voices: int) -> Desk:
+    """The desk in memory that another process made."""
+    return lay_out(memory.buf, voices)
+
+
+def run_front(name: str, plan: Plan, part: Part, orders: Connection) -> None:
+    """The front's process: a pass a millisecond, from the moment that it is told to its being told to stop."""
+    with surroundings(name, FRONT_PRIORITY) as memory:
+        warm_up(plan.voices)
+        orders.send("ready")
+        origin_ns = int(orders.recv())  # when the script begins, and its jacks
+        desk = attach(memory, plan.voices)
+        front = Front(desk, plan, part, origin_ns)
+        gc.freeze()
+        parent, pass_ns = os.getppid(), front.pass_ns
+        next_ns = max(time.monotonic_ns(), origin_ns)
+        time.sleep(max(next_ns - time.monotonic_ns(), 0) * 1e-9)
+        passes = 0
+        while True:
+            now_ns = time.monotonic_ns()
+            desk.counts[N["control_late_scans"]] += now_ns - next_ns > pass_ns
+            front.step(now_ns)
+            passes += 1
+            if passes % PASSES_A_LOOK == 0:
+                if os.getppid() != parent:
+                    return
+                while orders.poll():
+                    kind, *rest = orders.recv()
+                    if kind == "stop":
+                        front.finish(time.monotonic_ns())
+                        return
+                    if kind == "part":
+                        front.set_up(rest[0], time.monotonic_ns())
+                    elif kind == "garbage":
+                        front.spoil(rest[0])
+                    elif kind == "played":
+                        front.play(*rest)
+            next_ns = max(next_ns + pass_ns, now_ns)
+            time.sleep(max(next_ns - time.monotonic_ns(), 0) * 1e-9)
+
+
+def run_worker(name: str, plan: Plan, setup: Setup, orders: Connection) -> None:
+    """The worker's process: frames as long as anything is out of date, a rest when nothing is."""
+    with surroundings(name) as memory:
+        desk = attach(memory, plan.voices)
+        worker = Worker(desk, setup)
+        gc.freeze()
+        parent = os.getppid()
+        while os.getppid() == parent:
+            if not worker.step(time.monotonic()):
+                time.sleep(REST_S)
+            while orders.poll():
+                kind, *rest = orders.recv()
+                if kind == "stop":
+                    return
+                if kind == "nan":
+                    worker.plant_nan(rest[0])
+                elif kind == "part":
+                    try:
+                        worker.set_up(rest[0])
+                    except DarkrackError as error:
+                        orders.send(str(error))
+
+
+def warm_up(voices: int) -> None:
+    """Have what the front calls compiled before the first gate, on a desk of its own."""
+    desk = make(np.zeros(memory_size(voices), np.uint8), voices)
+    push(desk, 0, KILL, 0, 0, 0.0, 0.0, 0.0, 0.0, 0)
+    wish(desk, 0, 0, 0.0, 0.0, 0, 0, 0, 0)
+    hand_over(desk.version, 0, 0)

@@ -1,0 +1,60 @@
+"""Notes that a voice can play, made by a bundle's network at the level that all bundles share."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+
+import numpy as np
+import numpy.typing as npt
+
+from device.bundle import Bundle
+from device.generator import Generator
+from device.partials import NoteFrames, Partials, decode, loudness_db, nominal_hz
+from device.stft import NoteSamples, decode_samples
+
+# Loudness of a note after matching: one sine of RMS 1 at 1 kHz has 0 LU on this scale, a rich spectrum some 2 more.
+MATCHED_DB = 0.0
+MOST_MATCHED_DB = 12.0  # a bundle that is further off is meant to be
+HEARD_MIDI = (48.0, 60.0, 72.0)
+
+
+class Maker:
+    """A bundle's network with all that follows it up to a table; not for two threads at once.
+
+    ``grid`` is None for a bundle of samples. ``gain_db`` brings the median loudness (ITU-R BS.1770) of the bundle's
+    presets at three pitches to MATCHED_DB.
+    """
+
+    def __init__(self, bundle: Bundle, variant: str | None = None) -> None:
+        manifest = bundle.manifest
+        self._generator = Generator(bundle, variant)
+        self._representation = manifest.representation
+        self._lowest_midi, self._highest_midi = manifest.pitch_range_midi
+        self.grid = manifest.representation if isinstance(manifest.representation, Partials) else None
+        self.gain_db = 0.0
+        heard = [
+            loudness_db(note, hz)
+            for preset in manifest.presets
+            for note, hz in (self.note(preset.z, preset.attributes, midi, 0.8, 0) for midi in HEARD_MIDI)
+            if isinstance(note, NoteFrames)
+        ]
+        if heard:
+            off_db = MATCHED_DB - statistics.median(heard)
+            self.gain_db = float(np.clip(off_db, -MOST_MATCHED_DB, MOST_MATCHED_DB))
+
+    def note(
+        self, z: npt.ArrayLike, attributes: npt.ArrayLike, pitch_midi: float, velocity: float, seed: int
+    ) -> tuple[NoteFrames | NoteSamples, float]:
+        """A note, and the f0 in Hz that it was made for, that of the nearest trained pitch; see `Generator.note`."""
+        made_for = min(max(pitch_midi, self._lowest_midi), self._highest_midi)
+        if not isinstance(self._representation, Partials):
+            made_for = float(round(made_for))
+            output = self._generator.note(z, attributes, made_for, velocity, seed)
+            sample = decode_samples(output, self._representation, made_for)
+            louder = sample.samples * np.float32(10 ** (self.gain_db / 20))
+            return dataclasses.replace(sample, samples=louder), sample.f0_hz
+        output = self._generator.note(z, attributes, made_for, velocity, seed)
+        frames = decode(output, self._representation)
+        level_db = frames.level_db + np.float32(self.gain_db)
+        return dataclasses.replace(frames, level_db=level_db), nominal_hz(made_for)

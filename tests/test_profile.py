@@ -1,0 +1,103 @@
+"""Profiles: read strictly, and the way from jack to note and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device import demo
+from device.errors import DarkrackError
+from device.profile import PROFILES, Chip, CvInput, Profile, read_profile
+
+SIM = (PROFILES / "sim.toml").read_text(encoding="utf-8")
+
+
+def profile_of(tmp_path: Path, text: str) -> Profile:
+    path = tmp_path / "module.toml"
+    path.write_text(text)
+    return read_profile(path)
+
+
+def test_the_simulated_module() -> None:
+    profile = read_profile("sim")
+    assert profile.name == "sim"
+    assert profile.knob_chip == Chip("MCP3008", 10, "D5", 3.3)
+    assert profile.cv_chip == Chip("MCP3208", 12, "D6", 3.3)
+    assert profile.knob_channels == (0, 1, 2, 3, 4, 5, 6, 7)
+    assert (profile.knob_scan_hz, profile.pitch_scan_hz) == (100, 1000)
+    assert profile.pitch == CvInput(channel=0, gain=demo.CV_V_PER_OCTAVE, offset_v=0.0)
+    assert profile.pitch_zero_midi == demo.CV_ZERO_MIDI
+    assert (*profile.cvs, *profile.gate_lines) == (1, 2, 3, 1)
+
+
+def test_every_jack_of_the_simulated_module_keeps_within_its_converter() -> None:
+    profile = read_profile("sim")
+    for cv in profile.cvs.values():
+        assert 0 < cv.pin_v(-5) < cv.pin_v(5) < profile.cv_chip.reference_v
+    assert profile.pitch.pin_v(5.5) < profile.cv_chip.reference_v
+
+
+@given(st.floats(-12, 12), st.one_of(st.floats(0.01, 10), st.floats(-10, -0.01)), st.floats(-10, 10))
+def test_there_and_back(jack_v: float, gain: float, offset_v: float) -> None:
+    stage = CvInput(0, gain, offset_v)
+    assert stage.jack_v(stage.pin_v(jack_v)) == pytest.approx(jack_v, abs=1e-9)
+
+
+def test_an_octave_is_half_a_volt_at_the_pin() -> None:
+    assert [read_profile("sim").pitch_midi(pin_v) for pin_v in (0, 0.5, 2.25)] == pytest.approx([36, 48, 90])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "told"),
+    [
+        ("[knobs]", "[knops]", "module.toml: knops", "a key of a profile, got unknown key"),
+        ("scan_hz = 100\n", "scan = 100\n", "knobs.scan_hz", "a number from 1 to 10000, got none"),
+        ("scan_hz = 1000", "scan_hz = 1000\nscale = 2", "pitch.scale", "a key of [pitch]"),
+        ('model = "MCP3008"', 'model = "MCP3009"', "chip.knobs.model", "did you mean 'MCP3008'?"),
+        ('model = "MCP3208"', "", "chip.cv.model", "one of MCP3208, got none"),
+        ('chip_select = "D6"', 'chip_select = "D5"', "chip.cv.chip_select", "as the knobs have"),
+        ('chip_select = "D6"', "", "chip.cv.chip_select", "the name of a pin, got none"),
+        ("[chip.cv]", "[chip.adc]\n[chip.cv]", "chip.adc", "unknown key 'adc'"),
+        ("channels = [0,", "channels = [1,", "knobs.channels", "different whole numbers"),
+        ("channels = [0,", "channels = [0.5,", "knobs.channels", "different whole numbers"),
+        ("channels = [0,", "channels = [8,", "knobs.channels", "from 0 to 7, got 8"),
+        (
+            "channel = 3",
+            "channel = 0",
+            "cv.3.channel",
+            "a free channel (3, 4, 5, 6, 7), got 0, which is [pitch]'s",
+        ),
+        ("channel = 0\n", "", "pitch.channel", "got none"),
+        ("gain = 0.5", "gain = 0.0", "pitch.gain", "at least 0.01 either way, got 0"),
+        ("[cv.3]", "[cv.8]", "module.toml: cv.8", "a number from 1 to 7"),
+        ("[gate.1]\nline = 17", "", "gate.1", "the line of the first gate, got none"),
+        ("line = 17", "", "gate.1.line", "a line of the GPIO chip, got none"),
+        ("line = 17", "line = 17\n[gate.2]\nline = 17", "module.toml: gate", "one that is shared"),
+    ],
+)
+def test_errors_name_the_key(tmp_path: Path, old: str, new: str, where: str, told: str) -> None:
+    assert old in SIM
+    with pytest.raises(DarkrackError) as refusal:
+        profile_of(tmp_path, SIM.replace(old, new, 1))
+    assert refusal.value.where.endswith(where)
+    assert told in str(refusal.value)
+
+
+def test_other_wiring_is_read(tmp_path: Path) -> None:
+    text = SIM.replace("channels = [0, 1, 2, 3, 4, 5, 6, 7]", "channels = [6, 2]")
+    text = text[: text.index("[cv.1]")] + "[gate.1]\nline = 4\n[gate.3]\nline = 5\n"
+    profile = profile_of(tmp_path, text)
+    assert profile.knob_channels == (6, 2)
+    assert profile.cvs == {}
+    assert profile.gate_lines == {1: 4, 3: 5}
+
+
+def test_a_name_that_is_no_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        DarkrackError, match=r"simm: expected a profile by name or path, got neither\n.*'sim'"
+    ):
+        read_profile("simm")
