@@ -1,18 +1,61 @@
 """The inverse of the `stft` grid, DarkGAN's own: what the generator put out becomes a sample that a voice can loop.
 
 Channel 0 is the natural logarithm of the magnitude, channel 1 the instantaneous frequency in radians a hop (the phase,
-unwrapped along time and differenced; the first frame has the phase itself). Source: Nistal et al., ISMIR 2021.
+unwrapped along time and differenced; the first frame has the phase itself); bin 0 is left out. The transform is
+centred, its window a Hann. Source: Nistal, Lattner and Richard, ISMIR 2021. The forward grid is `train.stft`.
+
+A training note is faded out over its last 30 %, so what is held is looped before that, at matched phase: the two ends
+of the loop are where the waveform resembles itself most, and the last moments of the loop fade into what comes before
+its beginning, so that the jump back is not heard.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from device.errors import DarkrackError
+from device.partials import MOST_RAISED_DB, nominal_hz
+
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
+
+# ln: no bin of a note within full scale has more than the sum of the window, fft_samples / 2, and the rest is room for
+# error; it keeps exp from overflowing.
+LARGEST_LOG = 20.0
+FADED_SHARE = 0.3  # of a training note, at its end, that is faded out
+LOUDEST_S = 0.03  # how long the loudest moment is, which is brought to RMS 1
+# Training notes keep the level they were recorded at. The loudest 30 ms of the 60 NSynth notes have RMS -13 to -4 dB,
+# the median -8; what is MOST_RAISED_DB fainter than that is meant to be faint.
+USUAL_DB = -8.0
+MOST_GAIN_DB = MOST_RAISED_DB - USUAL_DB
+
+SWOLLEN_DB = 3.0  # a note has swollen when it is this far under its loudest moment
+GUARD_SAMPLES = 64  # that go on after the loop's end as they do after its beginning; a reader needs 16
+# Before the end of the loop: from here on it is the beginning that is heard, for a reader's taps look back as well.
+LOOK_BACK_SAMPLES = 32
+EARLIEST = 0.25  # of the note: where a loop may begin; the attack is over
+LATEST = 0.45  # and where it may in any case, if the note swells until then
+# One window of the transform reaches over the point where the fade begins, and is half as loud half-way.
+FADE_MARGIN = 0.25  # of the window
+ENDS = 6  # places that are tried as the loop's end
+ENDS_FROM = 0.7  # of the way from the earliest beginning to the last end: where these places begin
+MATCHED_S, MATCHED_PERIODS = 0.03, 4.0  # what has to look alike at both ends, the longer of the two
+CROSSFADE_S = 0.04
+# Of a loop, the longer of the two where there is room; a shorter one is a still picture of the note.
+SHORTEST_S, SHORTEST_PERIODS = 0.1, 8
+LONGER = 0.02  # how much worse a match may be for a loop of twice the length
+SLOPE_POINTS = 32  # through which a slope is laid
+CURVED_S = 0.15  # a loop that is longer can have more than a slope that is slower than tremolo
+MOST_LEVELLED_DB = 24.0
+# A tuned period is looked for within this of the pitch asked for; beyond it the note is not that pitch.
+TUNING = 2 ** (40 / 1200) - 1
+ALIKE = 0.8  # correlation of neighbouring stretches above which they say what the period is
+
+Match = tuple[float, int, int, float]  # score, end, lag in samples, correlation
 
 
 @dataclass(frozen=True)
@@ -30,6 +73,11 @@ class Stft:
         return self.fft_samples // 2
 
     @property
+    def samples(self) -> int:
+        """Length of a note: 16383 for the paper's grid; a looped sample is never longer."""
+        return self.frames * self.hop_samples - 1
+
+    @property
     def limit_hz(self) -> float:
         """No partial is above it."""
         return self.sample_rate_hz / 2
@@ -39,9 +87,11 @@ class Stft:
 class NoteSamples:
     """One note, ready to be held for any time.
 
-    ``samples`` (n,) float32, mono; played once up to ``loop_end`` and then from ``loop_start`` on, round and round,
-    falling by ``decay_db_per_s`` (<= 0) from ``loop_start`` on. ``f0_hz`` is what it sounds at, played at
-    ``sample_rate_hz``.
+    ``samples`` (n,) float32, mono, RMS 1 in the loudest 30 ms; played once up to ``loop_end`` and then from
+    ``loop_start`` on, round and round (both in samples, ``loop_end`` with fractions), falling by ``decay_db_per_s``
+    (<= 0, taken out of the samples) from ``loop_start`` on. GUARD_SAMPLES follow ``loop_end`` as they follow
+    ``loop_start``. ``f0_hz`` is what it sounds at, played at ``sample_rate_hz``. A note that cannot be looped (silent,
+    or shorter than a few periods) has both ends of the loop at n and is over there.
     """
 
     samples: Array
@@ -53,5 +103,248 @@ class NoteSamples:
 
 
 def decode_samples(output: npt.NDArray[np.floating], grid: Stft, pitch_midi: float) -> NoteSamples:
-    """Turn the generator's output (2, bins, frames) for a pitch (MIDI) into a sample that can be held."""
-    raise NotImplementedError
+    """Turn the generator's output for a pitch into a sample that can be held.
+
+    ``output``: (2, bins, frames) or (1, 2, bins, frames), [0] ln magnitude, clipped to LARGEST_LOG, [1] radians a hop.
+    ``pitch_midi``: what it was asked for; the pitch that it came out with is measured within 40 cents of that. Raises
+    DarkrackError where the shape is another or a value is not finite.
+    """
+    audio = invert(output, grid)
+    rate_hz = float(grid.sample_rate_hz)
+    loudest = _loudest_rms(audio, round(LOUDEST_S * rate_hz))
+    f0_hz = nominal_hz(pitch_midi)
+    if loudest > 10 ** (-180 / 20):  # else it is silent
+        audio *= min(1 / loudest, 10 ** (MOST_GAIN_DB / 20))
+        period = tuned_period(audio[: _last_end(grid)], rate_hz / f0_hz)
+        f0_hz = rate_hz / period
+        found = _best_loop(audio, grid, period)
+        if found is not None:
+            return _looped(audio, grid, found, f0_hz)
+    whole = audio.astype(np.float32)
+    return NoteSamples(whole, rate_hz, f0_hz, float(len(whole)), float(len(whole)), 0.0)
+
+
+def invert(output: npt.NDArray[np.floating], grid: Stft) -> Floats:
+    """The audio of a grid, (grid.samples,) float64, as loud as it is; arguments and errors as `decode_samples`."""
+    shape = (2, grid.bins, grid.frames)
+    where = "bundle output 'frames'"
+    if output.shape not in (shape, (1, *shape)):
+        raise DarkrackError(where, f"shape {shape}", str(output.shape), "export the bundle again")
+    planes = output.reshape(shape).astype(np.float64)
+    wrong = np.argwhere(~np.isfinite(planes))
+    if len(wrong):
+        channel, row, frame = wrong[0]
+        raise DarkrackError(
+            where,
+            f"finite {('log magnitude', 'frequency')[channel]}",
+            f"{planes[channel, row, frame]} in row {row}, frame {frame} ({len(wrong)} in all)",
+            "run `darkrack bundle verify` on the bundle",
+        )
+    phase = np.cumsum(planes[1], axis=1)
+    spectrum = np.zeros((grid.frames, grid.bins + 1), np.complex128)  # bin 0 stays 0
+    spectrum[:, 1:] = (np.exp(np.minimum(planes[0], LARGEST_LOG)) * np.exp(1j * phase)).T
+    window = hann(grid.fft_samples)
+    pieces = np.fft.irfft(spectrum, grid.fft_samples) * window
+    # Weighted overlap and add (Griffin and Lim 1984): the least squares estimate, exact for a grid of real audio.
+    total = np.zeros((grid.frames - 1) * grid.hop_samples + grid.fft_samples)
+    weight = np.zeros_like(total)
+    for frame, piece in enumerate(pieces):
+        begin = frame * grid.hop_samples
+        total[begin : begin + grid.fft_samples] += piece
+        weight[begin : begin + grid.fft_samples] += window**2
+    half = grid.fft_samples // 2
+    audio: Floats = total[half : half + grid.samples] / np.maximum(weight[half : half + grid.samples], 1e-3)
+    return audio
+
+
+def hann(samples: int) -> Floats:
+    """The window of the grid, periodic."""
+    window: Floats = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(samples) / samples)
+    return window
+
+
+def tuned_period(audio: Floats, period: float) -> float:
+    """The period of a note, in samples with fractions; the nominal ``period`` where that is unclear.
+
+    A stretch of the note is compared with itself one period later, then two, four and so on: each doubles the
+    precision, and each begins within a quarter period of the right lag. Inharmonic notes end this early.
+    """
+    width = max(round(MATCHED_PERIODS * period), 64)
+    begin = round(EARLIEST * len(audio))
+    found, periods = period, 1
+    while True:
+        largest = math.ceil(found * periods * (1 + TUNING)) + 2
+        if begin + largest + 2 * width > len(audio):
+            return found
+        reach = found * min(periods * TUNING, 0.25)
+        least = max(math.floor(found * periods - reach) - 2, 1)
+        most = math.ceil(found * periods + reach) + 2
+        # The later the stretch, the longer the note has been settled; several of them, because partials beat.
+        stretch = audio[begin : len(audio) - most]
+        curve = np.array(
+            [_alike(stretch, audio[begin + lag :][: len(stretch)]) for lag in range(least, most + 1)]
+        )
+        at, height = _finest(curve)
+        if height < ALIKE or abs(least + at - found * periods) > reach + 1:
+            return found
+        found = (least + at) / periods
+        if abs(found / period - 1) > TUNING:
+            return period
+        periods *= 2
+
+
+def _alike(one: Floats, other: Floats) -> float:
+    """Normalised correlation: 1 for the same waveform at any level, 0 for nothing in common."""
+    power = float(one @ one) * float(other @ other)
+    return float(one @ other) / math.sqrt(power) if power > 1e-30 else 0.0
+
+
+def _finest(curve: Floats) -> tuple[float, float]:
+    """Where a curve that is sampled finely enough has its maximum, between samples, and how high it is."""
+    peak = int(np.argmax(curve))
+    if not 0 < peak < len(curve) - 1:
+        return float(peak), float(curve[peak])
+    left, middle, right = curve[peak - 1 : peak + 2]
+    bend = left - 2 * middle + right
+    shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
+    return peak + shift, float(middle - 0.25 * (left - right) * shift)
+
+
+def _loudest_rms(audio: Floats, samples: int) -> float:
+    energy = np.concatenate([[0.0], np.cumsum(audio**2)])
+    samples = min(max(samples, 1), len(audio))
+    return math.sqrt(max(float((energy[samples:] - energy[:-samples]).max()) / samples, 0.0))
+
+
+def _last_end(grid: Stft) -> int:
+    """The last sample that a loop may use: so far before the fade that none of it is heard."""
+    return max(int((1 - FADED_SHARE) * grid.samples - FADE_MARGIN * grid.fft_samples), 0)
+
+
+def _settled(audio: Floats, grid: Stft) -> int:
+    """Where the note has swollen to its level, and a loop may begin."""
+    moment = max(round(LOUDEST_S * grid.sample_rate_hz), 1)
+    power = np.convolve(audio[: _last_end(grid)] ** 2, np.ones(moment), "same")
+    swollen = int(np.argmax(power > power.max() * 10 ** (-SWOLLEN_DB / 10))) if len(power) else 0
+    return min(max(swollen, round(EARLIEST * len(audio))), round(LATEST * len(audio)))
+
+
+def _best_loop(audio: Floats, grid: Stft, period: float) -> Match | None:
+    """The two ends at which the waveform looks most alike, a whole number of periods apart; None if there is no room.
+
+    Whole within a tenth of a period: the exact length is what the waveform itself says.
+    """
+    half = round(max(MATCHED_S * grid.sample_rate_hz, MATCHED_PERIODS * period) / 2)
+    earliest, last = _settled(audio, grid), _last_end(grid) - half
+    least = max(
+        round(SHORTEST_PERIODS * period), round(SHORTEST_S * grid.sample_rate_hz), 4 * LOOK_BACK_SAMPLES
+    )
+    first = max(round(earliest + ENDS_FROM * (last - earliest)), earliest + least)
+    if first > last or earliest < half:
+        return None
+    energy = np.concatenate([[0.0], np.cumsum(audio**2)])
+    best: Match | None = None
+    for end in np.unique(np.linspace(first, last, ENDS).astype(np.int64)):
+        piece = audio[end - half : end + half]
+        lags = np.arange(least, end - earliest + 1)
+        begins = end - half - lags
+        # Correlation with everything before it: one transform in place of thousands of products.
+        past = audio[begins[-1] : end + half]
+        size = 1 << (len(past) + len(piece) - 1).bit_length()
+        product = np.fft.irfft(np.fft.rfft(past, size) * np.conj(np.fft.rfft(piece, size)), size)
+        power = (energy[begins + 2 * half] - energy[begins]) * float(piece @ piece)
+        alike = product[begins - begins[-1]] / np.sqrt(np.maximum(power, 1e-20))
+        turns = lags / period
+        whole = np.abs(turns - np.rint(turns)) <= max(0.1, 0.75 / period)
+        score = np.where(whole, alike + LONGER * np.log2(lags / least), -np.inf)
+        at = int(np.argmax(score))
+        if np.isfinite(score[at]) and (best is None or score[at] > best[0]):
+            best = (float(score[at]), int(end), int(lags[at]), float(alike[at]))
+    return best
+
+
+def _looped(audio: Floats, grid: Stft, found: Match, f0_hz: float) -> NoteSamples:
+    """Level the loop, fade its end into what comes before its beginning, and cut the note after the guard."""
+    _, end, lag, alike = found
+    begin, rate_hz = end - lag, float(grid.sample_rate_hz)
+    length = _exact(audio, end, lag, rate_hz / f0_hz)
+    level, decay = _levelled(audio, grid, begin, end)
+    loop_end = begin + length
+    stop = math.ceil(loop_end) + GUARD_SAMPLES
+    earlier = _delayed(level, length)  # what was heard one loop before
+    fade = min(round(CROSSFADE_S * rate_hz), int(length) - 2 * LOOK_BACK_SAMPLES, begin - LOOK_BACK_SAMPLES)
+    way = (np.arange(stop) - (loop_end - LOOK_BACK_SAMPLES - fade)) / max(fade, 1)
+    way = np.clip(way, 0.0, 1.0)
+    into = 0.5 - 0.5 * np.cos(np.pi * way)
+    # As loud all along as the two sound together: waveforms that are alike add up, others only their powers do.
+    together = np.sqrt((1 - into) ** 2 + into**2 + 2 * max(alike, 0.0) * into * (1 - into))
+    level = np.concatenate([level, np.zeros(max(stop - len(level), 0))])[:stop]
+    samples = ((1 - into) * level + into * earlier[:stop]) / together
+    return NoteSamples(samples.astype(np.float32), rate_hz, f0_hz, float(begin), float(loop_end), decay)
+
+
+def _exact(audio: Floats, end: int, lag: int, period: float) -> float:
+    """The length of a loop between samples: where correlation around its end is largest."""
+    half = round(max(2 * period, 64))
+    piece = audio[max(end - half, 0) : end + half]
+    begin = max(end - half, 0)
+    around = [lag - 1, lag, lag + 1]
+    if begin - around[-1] < 0:
+        return float(lag)
+    curve = np.array([_alike(piece, audio[begin - one : begin - one + len(piece)]) for one in around])
+    at, _ = _finest(curve)
+    return around[0] + at
+
+
+def _delayed(audio: Floats, samples: float) -> Floats:
+    """The audio so many samples later, with fractions: a straight phase, exact for what is band-limited."""
+    size = 1 << (2 * len(audio)).bit_length()
+    turn = np.exp(-2j * np.pi * np.fft.rfftfreq(size) * samples)
+    delayed: Floats = np.fft.irfft(np.fft.rfft(audio, size) * turn, size)
+    return delayed
+
+
+def _levelled(audio: Floats, grid: Stft, begin: int, end: int) -> tuple[Floats, float]:
+    """The audio with a loop of one level, and what a held note keeps falling by, dB / s.
+
+    A slow curve is taken out of the loop, and what is left of a difference between its two ends: the jump back is
+    level, and tremolo stays. Struck or held by the rule for note frames (`device.decoding`), over all that may be
+    looped, because a short loop can sit on a beat.
+    """
+    # numba, for which whoever only reads a manifest need not wait
+    from device.decoding import FADED_DB, STEEPEST_DB_PER_S, STRUCK_BEGIN_S, STRUCK_END_S, SUSTAINED_DB_PER_S
+
+    rate_hz = grid.sample_rate_hz
+    moment = max(round(LOUDEST_S * rate_hz), 2)
+    energy = np.concatenate([[0.0], np.cumsum(audio**2)])
+
+    def level_db(first: float, last: float) -> Floats:
+        """Of SLOPE_POINTS moments between two samples."""
+        centres = np.linspace(first, last, SLOPE_POINTS).astype(np.int64)
+        low = np.clip(centres - moment // 2, 0, len(audio) - moment)
+        decibels: Floats = 10 * np.log10(np.maximum((energy[low + moment] - energy[low]) / moment, 1e-20))
+        return decibels
+
+    def slope_db_per_s(first: float, last: float) -> float:
+        return float(
+            np.polyfit(np.linspace(first, last, SLOPE_POINTS) / rate_hz, level_db(first, last), 1)[0]
+        )
+
+    way = np.linspace(-1, 1, SLOPE_POINTS)
+    loop_db = level_db(begin, end)
+    curve = np.polynomial.Polynomial.fit(way, loop_db, 3 if end - begin > CURVED_S * rate_hz else 1)
+    at = np.clip(2 * (np.arange(len(audio)) - begin) / (end - begin) - 1, -1, 1)
+    rest_db = loop_db[-1] - loop_db[0] - float(curve(1.0) - curve(-1.0))
+    trend_db = curve(at) - curve(-1.0) + rest_db * (at + 1) / 2
+    level = audio * 10 ** (-np.clip(trend_db, -MOST_LEVELLED_DB, MOST_LEVELLED_DB) / 20)
+
+    settled, last = EARLIEST * len(audio), float(_last_end(grid))
+    whole, late = slope_db_per_s(STRUCK_BEGIN_S * rate_hz, last), slope_db_per_s(settled, last)
+    struck_db = level_db(STRUCK_BEGIN_S * rate_hz, min(STRUCK_END_S * rate_hz, settled)).mean()
+    if struck_db - level_db(last - (last - settled) / 3, last).mean() > FADED_DB:
+        decay = min(late, whole)
+    elif max(late, whole) > SUSTAINED_DB_PER_S:
+        return level, 0.0
+    else:
+        decay = late
+    return level, min(max(decay, STEEPEST_DB_PER_S), 0.0)

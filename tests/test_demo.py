@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 import darkrack
-from device import adc, bundle, demo, recording, simulation
+from device import adc, demo, recording, simulation
 from device.bundle import Bundle
 from device.demo import PHRASE, Phrase
-from device.errors import DarkrackError
+from device.knobs import choose_attributes
 from device.performance import SAMPLE_RATE_HZ as RATE_HZ
 
 STILL_POTS: tuple[demo.Curve, ...] = (((0.0, 0.3),),) * 4
@@ -79,7 +79,7 @@ def test_timbre_follows_a_pot_and_only_then(tiny_bundle: Bundle) -> None:
 
 def test_the_gate_plays_and_the_same_take_sounds_the_same(tiny_bundle: Bundle) -> None:
     phrase = Phrase(beat_s=0.5, beats=4, line=((1.0, 0.5, 60), (2.0, 0.5, 67)), chords=(), pots=STILL_POTS)
-    names = demo.choose_attributes(tiny_bundle.manifest.attributes, tiny_bundle.manifest.copula)
+    names = choose_attributes(tiny_bundle.manifest.attributes, tiny_bundle.manifest.copula, demo.POTS)
     take = demo.play(tiny_bundle, names, phrase, 2.0)
     edges_ms = np.flatnonzero(np.diff(take.gate.astype(int))) + 1
     assert list(edges_ms) == [500, 750, 1000, 1250]
@@ -138,34 +138,6 @@ def test_the_phrase_is_playable() -> None:
         beats = [beat for beat, _ in curve]
         assert beats == sorted(beats)
         assert all(0 <= position <= 1 for _, position in curve)
-
-
-def attribute(name: str, correlation: float | None) -> bundle.Attribute:
-    return bundle.Attribute(name, np.linspace(0, 1, bundle.QUANTILES), correlation)
-
-
-def test_pots_take_the_most_obedient_attributes() -> None:
-    measured = [
-        attribute(name, value) for name, value in zip("abcdef", (0.1, None, 0.6, -0.2, 0.6, 0.3), strict=True)
-    ]
-    apart = np.eye(6)
-    assert demo.choose_attributes(measured, apart) == ["c", "e", "f", "a"]
-    assert demo.choose_attributes([attribute(name, None) for name in "abcdef"], apart) == ["a", "b", "c", "d"]
-    assert demo.choose_attributes([measured[1], *measured[2:5]], apart[:4, :4]) == ["c", "e", "d", "b"]
-    with pytest.raises(DarkrackError, match="4 attributes, got 3"):
-        demo.choose_attributes(measured[:3], apart[:3, :3])
-
-
-def test_no_two_pots_say_the_same() -> None:
-    obedience = zip("abcdef", (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), strict=True)
-    measured = [attribute(name, value) for name, value in obedience]
-    copula = np.eye(6)
-    copula[0, 1] = copula[1, 0] = 0.98
-    copula[2, 3] = copula[3, 2] = -0.7
-    assert demo.choose_attributes(measured, copula) == ["a", "c", "e", "f"]
-    assert demo.choose_attributes(measured, np.ones((6, 6))) == ["a", "b", "c", "d"]
-    # What moved the teacher alone comes first.
-    assert demo.choose_attributes(measured, copula, ["f", "b"]) == ["b", "f", "c", "e"]
 
 
 @pytest.mark.parametrize("seconds", ["0.5", "1000", "nan"])

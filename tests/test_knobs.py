@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from device.bundle import QUANTILES, Attribute, Bundle
 from device.errors import DarkrackError
-from device.knobs import Knobs
+from device.knobs import Knobs, choose_attributes
 
 COUNT = 5
 NAMES = ("Trumpet", "Brass instrument", "Singing bowl", "Guitar", "Hum")
@@ -213,3 +213,30 @@ def test_names_are_found_whatever_their_case(tiny_bundle: Bundle) -> None:
     knobs = Knobs(tiny_bundle.manifest.attributes, tiny_bundle.manifest.copula)
     assert knobs.names == ATTRIBUTES
     assert [knobs.index(name.upper()) for name in ATTRIBUTES] == [0, 1, 2, 3]
+
+
+def attribute(name: str, correlation: float | None) -> Attribute:
+    return Attribute(name, np.linspace(0, 1, QUANTILES), correlation)
+
+
+def test_pots_take_the_most_obedient_attributes() -> None:
+    measured = [
+        attribute(name, value) for name, value in zip("abcdef", (0.1, None, 0.6, -0.2, 0.6, 0.3), strict=True)
+    ]
+    apart = np.eye(6)
+    assert choose_attributes(measured, apart, 4) == ["c", "e", "f", "a"]
+    assert choose_attributes([attribute(name, None) for name in "abcdef"], apart, 4) == ["a", "b", "c", "d"]
+    assert choose_attributes([measured[1], *measured[2:5]], apart[:4, :4], 4) == ["c", "e", "d", "b"]
+    assert choose_attributes(measured[:3], apart[:3, :3], 4) == ["c", "a", "b"]
+
+
+def test_no_two_pots_say_the_same() -> None:
+    obedience = zip("abcdef", (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), strict=True)
+    measured = [attribute(name, value) for name, value in obedience]
+    copula = np.eye(6)
+    copula[0, 1] = copula[1, 0] = 0.98
+    copula[2, 3] = copula[3, 2] = -0.7
+    assert choose_attributes(measured, copula, 4) == ["a", "c", "e", "f"]
+    assert choose_attributes(measured, np.ones((6, 6)), 4) == ["a", "b", "c", "d"]
+    # What moved the teacher alone comes first.
+    assert choose_attributes(measured, copula, 4, ["f", "b"]) == ["b", "f", "c", "e"]

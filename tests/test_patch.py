@@ -66,7 +66,7 @@ def test_an_empty_patch_is_the_default(tmp_path: Path) -> None:
     [
         ("[voise]", "patch.toml: voise", "did you mean 'voice'?"),
         ("[voice]\nreleas_ms = 3", "patch.toml: voice.releas_ms", "did you mean 'release_ms'?"),
-        ("[voice]\nzzz = 3", "patch.toml: voice.zzz", "one of: bend_range, carry, latent_seed, level_db"),
+        ("[voice]\nzzz = 3", "patch.toml: voice.zzz", "one of: bend_range, carry, glide_ms, latent_seed"),
         ("[cc]\n1 = {attribute = 'Trumpet', curv = 1}", "patch.toml: cc.1.curv", "did you mean 'curve'?"),
         ("[attributes]\nTrumpett = 1", "patch.toml: attributes.Trumpett", "did you mean 'Trumpet'?"),
         (
