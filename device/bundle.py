@@ -47,6 +47,7 @@ from device.errors import DarkrackError
 from device.files import atomic_path
 from device.generator import OUTPUT, Network, Shape
 from device.partials import Partials
+from device.stft import Stft
 
 FORMAT = 1
 QUANTILES = 33  # soft labels of an attribute at probabilities 0, 1/32 ... 1
@@ -62,6 +63,7 @@ LIMIT_ATTRIBUTES = 1000
 LIMIT_PRESETS = 1000
 LIMIT_ROWS = 1024
 LIMIT_FRAMES = 8192
+LIMIT_SAMPLES = 1 << 20  # of a note on the `stft` grid: a minute at 16 kHz
 LIMIT_TEXT = 200  # characters of a name or another line
 LIMIT_SIZE = 65536  # of a latent, or of one axis of the noise
 
@@ -125,9 +127,10 @@ class Manifest:
     created: str
     default_variant: str
     variants: Mapping[str, Variant]
-    representation: Partials
-    inputs: Mapping[str, Shape]  # z, attributes, pitch, velocity, noise; float32, batch of 1 included
-    output: Shape  # of `frames`: (1, 2, rows, frames)
+    representation: Partials | Stft
+    # z, attributes, pitch, velocity, noise (the last two not in every `stft`); float32, batch of 1 included
+    inputs: Mapping[str, Shape]
+    output: Shape  # of `frames`: (1, 2, rows, frames), or bins in place of rows
     pitch_range_midi: tuple[float, float]
     latent_size: int
     temperature: float  # soft label = sigmoid(teacher's logit / temperature)
@@ -595,38 +598,62 @@ def _manifest(root: _Object) -> Manifest:
     )
 
 
-def _representation(entry: _Object) -> Partials:
+def _representation(entry: _Object) -> Partials | Stft:
     name = entry.text("name")
-    if name != "partials":
-        raise entry.fail("name", "the representation 'partials'", repr(name), "upgrade darkrack")
-    return Partials(
-        rows=entry.integer("rows", 1, LIMIT_ROWS),
-        frames=entry.integer("frames", 2, LIMIT_FRAMES),
-        frame_rate_hz=entry.number("frame_rate_hz", 1.0, 10_000.0),
-        floor_db=entry.number("floor_db", -300.0, -1.0),
-        limit_hz=entry.number("limit_hz", 20.0, 1e6),
-    )
+    if name == "partials":
+        return Partials(
+            rows=entry.integer("rows", 1, LIMIT_ROWS),
+            frames=entry.integer("frames", 2, LIMIT_FRAMES),
+            frame_rate_hz=entry.number("frame_rate_hz", 1.0, 10_000.0),
+            floor_db=entry.number("floor_db", -300.0, -1.0),
+            limit_hz=entry.number("limit_hz", 20.0, 1e6),
+        )
+    if name == "stft":
+        fft_samples = entry.integer("fft_samples", 16, LIMIT_SIZE)
+        hop_samples = entry.integer("hop_samples", 1, fft_samples)
+        if fft_samples % 2 or fft_samples % hop_samples:
+            raise entry.fail("hop_samples", f"a part of {fft_samples}, an even number", str(hop_samples))
+        return Stft(
+            fft_samples=fft_samples,
+            hop_samples=hop_samples,
+            frames=entry.integer("frames", 2, min(LIMIT_FRAMES, LIMIT_SAMPLES // hop_samples)),
+            sample_rate_hz=entry.integer("sample_rate_hz", 1000, 192_000),
+        )
+    raise entry.fail("name", "the representation 'partials' or 'stft'", repr(name), "upgrade darkrack")
 
 
 def _signature(
-    entry: _Object, latent_size: int, count: int, representation: Partials
+    entry: _Object, latent_size: int, count: int, representation: Partials | Stft
 ) -> tuple[dict[str, Shape], Shape]:
     listed, output = entry.object("inputs"), entry.object("output")
     wanted = {"z": (1, latent_size), "attributes": (1, count), "pitch": (1, 1), "velocity": (1, 1)}
     lengths = {**{name: len(shape) for name, shape in wanted.items()}, "noise": 3}
-    if set(listed) != set(lengths):
+    rows = representation.rows if isinstance(representation, Partials) else representation.bins
+    # DarkGAN as published has neither.
+    may_lack = set() if isinstance(representation, Partials) else {"velocity", "noise"}
+    if not set(lengths) - may_lack <= set(listed) <= set(lengths):
         raise entry.fail("inputs", ", ".join(sorted(lengths)), ", ".join(sorted(listed)) or "none")
-    inputs = {name: listed.sizes(name, length) for name, length in lengths.items()}
-    for name, shape in wanted.items():
-        if inputs[name] != shape:
-            raise listed.fail(name, f"shape {list(shape)}", str(list(inputs[name])))
-    if inputs["noise"][0] != 1 or math.prod(inputs["noise"]) > LIMIT_FILE_BYTES // 4:
-        raise listed.fail("noise", "one batch, as float32 within 64 MiB", str(list(inputs["noise"])))
+    inputs = {name: listed.sizes(name, length) for name, length in lengths.items() if name in set(listed)}
+    for name in wanted.keys() & inputs.keys():
+        if inputs[name] != wanted[name]:
+            raise listed.fail(name, f"shape {list(wanted[name])}", str(list(inputs[name])))
+    noise = inputs.get("noise", (1,))
+    if noise[0] != 1 or math.prod(noise) > LIMIT_FILE_BYTES // 4:
+        raise listed.fail("noise", "one batch, as float32 within 64 MiB", str(list(noise)))
     frames = output.sizes(OUTPUT, 4)
-    if frames != (1, 2, representation.rows, representation.frames):
-        expected = f"[1, 2, {representation.rows}, {representation.frames}], as the representation has it"
+    if frames != (1, 2, rows, representation.frames):
+        expected = f"[1, 2, {rows}, {representation.frames}], as the representation has it"
         raise output.fail(OUTPUT, expected, str(list(frames)))
     return inputs, frames
+
+
+def partials_of(bundle: Bundle, what: str) -> Partials:
+    """The grid of a bundle of partials; DarkrackError for any other, which ``what`` cannot take."""
+    grid = bundle.manifest.representation
+    if not isinstance(grid, Partials):
+        expected, got = "a bundle of partials", "one of samples (stft)"
+        raise DarkrackError(str(bundle.path), expected, got, f"{what} takes no samples; `darkrack play` does")
+    return grid
 
 
 def _attributes(root: _Object) -> tuple[Attribute, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 from device.bundle import CARD, MANIFEST, Bundle, read, replay_golden
 from device.files import write_json
 from device.generator import OUTPUT, Network
+from device.partials import Partials
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +43,14 @@ def run(args: argparse.Namespace) -> None:
 def _summary(bundle: Bundle) -> str:
     manifest, grid = bundle.manifest, bundle.manifest.representation
     low_midi, high_midi = manifest.pitch_range_midi
+    if isinstance(grid, Partials):
+        drawn = f"{grid.rows} partials x {grid.frames} frames at {grid.frame_rate_hz:g} Hz"
+    else:
+        drawn = f"{grid.bins} bins x {grid.frames} frames of {grid.hop_samples} at {grid.sample_rate_hz} Hz"
     lines = [
         f"{manifest.name}  ({bundle.path}, {_kb(sum(len(content) for content in bundle.files.values()))})",
         f"made       {manifest.created}, commit {manifest.commit[:12]}, recipe {manifest.recipe_sha256[:12]}",
-        f"grid       {grid.rows} partials x {grid.frames} frames at {grid.frame_rate_hz:g} Hz",
+        f"grid       {drawn}",
         f"network    {manifest.parameters:,} parameters, {manifest.macs:,} MACs a note, "
         f"latent {manifest.latent_size}, MIDI {low_midi:g} to {high_midi:g}",
     ]

@@ -7,6 +7,7 @@ what plays.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from device.errors import DarkrackError
 from device.partials import Partials, nominal_hz, sounding_rows
+from device.stft import Stft
 
 if TYPE_CHECKING:
     from device.bundle import Bundle
@@ -26,6 +28,7 @@ Shape = tuple[int, ...]
 SIGNATURE = "note"  # the TFLite signature that makes one whole note
 OUTPUT = "frames"  # its only output
 LOWEST_MIDI, HIGHEST_MIDI = 0.0, 127.0
+NOISES = 64  # that are kept: a sounding note keeps its own through all of its frames, the shelf has one
 
 
 class Network:
@@ -123,12 +126,13 @@ class Generator:
     def note(
         self, z: npt.ArrayLike, attributes: npt.ArrayLike, pitch_midi: float, velocity: float, noise_seed: int
     ) -> FloatArray:
-        """Make one note: (2, rows, frames) float32, level and deviation, for `partials.decode`.
+        """Make one note: (2, rows, frames) float32, for `partials.decode` or `stft.decode_samples`.
 
         ``z`` (Z,) latent, standard normal; ``attributes`` (A,) soft labels 0..1, as `Knobs.vector` gives
         them; ``pitch_midi`` 0..127 with fractions: beyond the trained range the network hears the nearest
         trained pitch (the timbre stays, the voice still plays the pitch asked for); ``velocity`` 0..1. The
-        same ``noise_seed`` gives the same note. Rows above the grid's ``limit_hz`` at that pitch are silent.
+        same ``noise_seed`` gives the same note. Partials above ``limit_hz`` at that pitch are silent. A network that
+        takes neither velocity nor noise makes the same note for all of them.
         Raises DarkrackError for a wrong shape or range, and for output that is not finite.
         """
         latent, labels = np.asarray(z, np.float32), np.asarray(attributes, np.float32)
@@ -147,7 +151,7 @@ class Asker:
     where: str
     inputs: Mapping[str, Shape]
     pitch_range_midi: tuple[float, float]
-    grid: Partials
+    grid: Partials | Stft
 
     def note(self, asked: Asked) -> FloatArray:
         """(2, rows, frames); see `Generator.note`."""
@@ -157,18 +161,26 @@ class Asker:
         _check(f"{self.where}: attributes", asked.attributes, self.inputs["attributes"][1:])
         lowest, highest = self.pitch_range_midi
         heard_midi = min(max(asked.pitch_midi, lowest), highest)
-        rng = np.random.default_rng(asked.noise_seed)
         tensors = {
             "z": asked.z[np.newaxis],
             "attributes": asked.attributes[np.newaxis],
             "pitch": np.full((1, 1), heard_midi, np.float32),
-            "velocity": np.full((1, 1), asked.velocity, np.float32),
-            "noise": rng.standard_normal(self.inputs["noise"], dtype=np.float32),
         }
+        if "velocity" in self.inputs:
+            tensors["velocity"] = np.full((1, 1), asked.velocity, np.float32)
+        if "noise" in self.inputs:
+            tensors["noise"] = _noise(asked.noise_seed, self.inputs["noise"])
         frames: FloatArray = self.network(tensors)[0]
-        # Training never looked at rows above the limit, so what the network says there means nothing.
-        frames[0, sounding_rows(nominal_hz(heard_midi), self.grid) :] = 0.0
+        if isinstance(self.grid, Partials):
+            # Training never looked at rows above the limit, so what the network says there means nothing.
+            frames[0, sounding_rows(nominal_hz(heard_midi), self.grid) :] = 0.0
         return frames
+
+
+@functools.lru_cache(maxsize=NOISES)
+def _noise(seed: int, shape: Shape) -> FloatArray:
+    """Standard normal; drawing it takes half as long as the network that ships takes for a note."""
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
 def _check(where: str, values: FloatArray, shape: Shape) -> None:

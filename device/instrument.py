@@ -19,17 +19,31 @@ import numpy as np
 from device import adc
 from device import bundle as bundles
 from device.control import Control, Layout
-from device.engine import KILL, Desk, N, hand_over, lay_out, make, memory_size, push, wish
+from device.engine import (
+    KILL,
+    ROWS,
+    SLOT_CELLS,
+    Desk,
+    N,
+    hand_over,
+    lay_out,
+    make,
+    memory_size,
+    push,
+    wish,
+)
 from device.errors import DarkrackError
 from device.keyboard import GateEdge, Played, PotTurn
 from device.knobs import choose_attributes
 from device.midi import Receiver
+from device.partials import Partials
 from device.patch import Patch, read_patch
 from device.process import FRONT_PRIORITY, surroundings
 from device.profile import Profile, read_profile
 from device.scan import Jacks, Scan
 from device.script import PITCH_ZERO_MIDI, Script, read_script, wire
 from device.simulation import CHANNELS, Clock
+from device.stft import Stft
 from device.worker import Setup, Worker
 
 NOBODY = "nobody"  # the script that does nothing
@@ -66,6 +80,7 @@ def read_parts(plan: Plan, pots: int) -> list[Part]:
     parts = []
     for number, path in enumerate(plan.bundles):
         manifest = bundles.read(path).manifest
+        _check_size(path, manifest.representation)
         attributes = [attribute.name for attribute in manifest.attributes]
         presets = [preset.name for preset in manifest.presets]
         patch = read_patch(plan.patch, attributes, presets) if plan.patch else Patch()
@@ -82,6 +97,20 @@ def read_parts(plan: Plan, pots: int) -> list[Part]:
             )
         )
     return parts
+
+
+def _check_size(path: Path, grid: Partials | Stft) -> None:
+    """Refuse notes that are larger than a slot of the engine."""
+    if isinstance(grid, Stft):
+        fits, got = grid.samples <= SLOT_CELLS, f"{grid.samples} samples"
+    else:
+        fits = grid.rows <= ROWS and 2 * grid.rows * grid.frames <= SLOT_CELLS
+        got = f"{grid.rows} partials x {grid.frames} frames"
+    if not fits:
+        expected = (
+            f"notes of at most {ROWS} partials x {SLOT_CELLS // 2 // ROWS} frames, or {SLOT_CELLS} samples"
+        )
+        raise DarkrackError(str(path), expected, got, "train with a smaller grid")
 
 
 def again(part: Part, epoch: int) -> Part:

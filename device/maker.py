@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 
 import numpy as np
@@ -11,12 +12,13 @@ import numpy.typing as npt
 from device.bundle import Bundle
 from device.generator import Generator
 from device.partials import NoteFrames, Partials, decode, loudness_db, nominal_hz
-from device.stft import NoteSamples, decode_samples
+from device.stft import NoteSamples, Stft, decode_samples
 
 # Loudness of a note after matching: one sine of RMS 1 at 1 kHz has 0 LU on this scale, a rich spectrum some 2 more.
 MATCHED_DB = 0.0
 MOST_MATCHED_DB = 12.0  # a bundle that is further off is meant to be
 HEARD_MIDI = (48.0, 60.0, 72.0)
+HEARD_S = 0.1  # of a sample; at MIDI 48, 13 periods
 
 
 class Maker:
@@ -35,9 +37,10 @@ class Maker:
         self.gain_db = 0.0
         heard = [
             loudness_db(note, hz)
+            if isinstance(note, NoteFrames)
+            else loudness_db(_loudest_spectrum(note), hz)
             for preset in manifest.presets
             for note, hz in (self.note(preset.z, preset.attributes, midi, 0.8, 0) for midi in HEARD_MIDI)
-            if isinstance(note, NoteFrames)
         ]
         if heard:
             off_db = MATCHED_DB - statistics.median(heard)
@@ -48,8 +51,9 @@ class Maker:
     ) -> tuple[NoteFrames | NoteSamples, float]:
         """A note, and the f0 in Hz that it was made for, that of the nearest trained pitch; see `Generator.note`."""
         made_for = min(max(pitch_midi, self._lowest_midi), self._highest_midi)
-        if not isinstance(self._representation, Partials):
-            made_for = float(round(made_for))
+        if isinstance(self._representation, Stft):
+            # The nearest trained pitch: the network has heard no others.
+            made_for = min(max(round(made_for), math.ceil(self._lowest_midi)), math.floor(self._highest_midi))
             output = self._generator.note(z, attributes, made_for, velocity, seed)
             sample = decode_samples(output, self._representation, made_for)
             louder = sample.samples * np.float32(10 ** (self.gain_db / 20))
@@ -58,3 +62,18 @@ class Maker:
         frames = decode(output, self._representation)
         level_db = frames.level_db + np.float32(self.gain_db)
         return dataclasses.replace(frames, level_db=level_db), nominal_hz(made_for)
+
+
+def _loudest_spectrum(note: NoteSamples) -> NoteFrames:
+    """The loudest moment of a sample as one frame with a partial for every bin, for `loudness_db`."""
+    size = min(round(HEARD_S * note.sample_rate_hz), len(note.samples))
+    energy = np.cumsum(np.concatenate([[0.0], note.samples.astype(np.float64) ** 2]))
+    begin = int(np.argmax(energy[size:] - energy[:-size]))
+    window = np.hanning(size + 2)[1:-1]
+    spectrum = np.abs(np.fft.rfft(note.samples[begin : begin + size] * window))[1:-1]
+    # Half the sum of their squares is the power of what was heard through the window (Parseval).
+    amplitude = 2 * spectrum / np.sqrt(size * np.sum(window**2))
+    ratio = np.arange(1, len(spectrum) + 1) * (note.sample_rate_hz / size / note.f0_hz)
+    level_db = 20 * np.log10(np.maximum(amplitude, 1e-10))
+    frame = (level_db.astype(np.float32)[:, np.newaxis], ratio.astype(np.float32)[:, np.newaxis])
+    return NoteFrames(*frame, np.zeros(len(spectrum), np.float32), 0, 0)

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device.bundle import Bundle
-from device.generator import Generator
 from device.hands import GLIDE_SEMITONES, Hands, Voice
-from device.partials import NoteFrames, decode, nominal_hz
+from device.maker import Maker
+from device.partials import Partials
 from device.patch import Patch
 from device.timbre import Timbre
-from device.voices import VoiceBank
+from device.voices import Note, VoiceBank
 
 FloatArray = NDArray[np.float32]
 
@@ -43,17 +43,15 @@ class Performance(Hands):
         manifest = bundle.manifest
         super().__init__(patch, manifest.pitch_range_midi, voices, seed)
         self.now_samples = 0
-        self._partials = manifest.representation
-        self._generator = Generator(bundle, variant)
+        self._maker = Maker(bundle, variant)
         self._timbre = Timbre(bundle, patch)
-        self._bank = VoiceBank(
-            voices,
-            self._partials.rows,
-            self._partials.frames,
-            SAMPLE_RATE_HZ,
-            self._partials.frame_rate_hz,
-            limit_hz=self._partials.limit_hz,
-        )
+        grid = manifest.representation
+        if isinstance(grid, Partials):
+            self._bank = VoiceBank(
+                voices, grid.rows, grid.frames, SAMPLE_RATE_HZ, grid.frame_rate_hz, limit_hz=grid.limit_hz
+            )
+        else:
+            self._bank = VoiceBank(voices, 1, 1, SAMPLE_RATE_HZ, samples=grid.samples)
         self._vectors: list[FloatArray | None] = [None] * voices  # that the frames were made for
         self._stale = False
         self._next_morph_samples = 0
@@ -88,9 +86,12 @@ class Performance(Hands):
         return out
 
     def _morph(self) -> None:
-        """Give every sounding voice the frames of the present knobs and of the pitch it has glided to."""
+        """Give every sounding voice the frames of the present knobs and of the pitch it has glided to.
+
+        Samples do not morph; the next note has the present knobs.
+        """
         vector = self.vector
-        for v, voice in self._sounding(None):
+        for v, voice in self._sounding(None) if self._maker.grid else ():
             glided = abs(self._pitch(voice) - voice.frames_midi) > GLIDE_SEMITONES
             if glided or self._vectors[v] is not vector:
                 voice.frames_midi = self._pitch(voice)
@@ -100,20 +101,17 @@ class Performance(Hands):
         self._stale = False
         self._next_morph_samples = self.now_samples + MORPH_SAMPLES
 
-    def _generate(self, v: int, voice: Voice) -> tuple[NoteFrames, float]:
-        """Frames for the voice's pitch and the present knobs, and f0 in Hz of the pitch they are for.
+    def _generate(self, v: int, voice: Voice) -> tuple[Note, float]:
+        """A note for the voice's pitch and the present knobs, and f0 in Hz of the pitch it is for.
 
         The noise stays, so it is the same note.
         """
         begin = time.perf_counter()
         self._vectors[v] = vector = self.vector
-        low, high = self._pitch_range
-        pitch_midi = min(high, max(low, voice.frames_midi))
         z = self._timbre.z[voice.latent]
-        output = self._generator.note(z, vector, pitch_midi, voice.velocity, voice.noise_seed)
-        frames = decode(output, self._partials)
+        made = self._maker.note(z, vector, voice.frames_midi, voice.velocity, voice.noise_seed)
         self.counts.generation_ms.append((time.perf_counter() - begin) * 1000.0)
-        return frames, nominal_hz(pitch_midi)
+        return made
 
     def _sounds(self, v: int) -> bool:
         return bool(self._bank.active[v])

@@ -232,15 +232,16 @@ def fill(state: State, slot: int, note: Note, f0_hz: float, grid: Partials | Non
 
 
 class VoiceBank:
-    """A fixed number of voices on note frames that render into one stereo block, in one process.
+    """A fixed number of voices on note frames or samples that render into one stereo block, in one process.
 
     Events (start, release, morph, bend, level, kill) take effect at the next sample rendered; split the block
     for an event inside it. Pitch, gain and spectrum follow at the next segment (SEGMENT samples). ``active``
     (V,) bool and ``rms`` (V,), full scale 1, are live views. How blocks are split does not change the sound.
     Nothing is allocated after construction.
 
-    ``rows`` and ``frames`` are the most that a note may have. ``limit_hz``: partials above it, or above
-    0.45 sample_rate_hz, are silent. Constructing a bank compiles the kernel (seconds the first time; cached).
+    ``rows`` and ``frames`` are the most that a note of frames may have, ``samples`` of samples. ``limit_hz``: partials
+    above it, or above 0.45 sample_rate_hz, are silent. Constructing a bank compiles the kernel (seconds the first
+    time; cached).
     """
 
     def __init__(  # noqa: PLR0917 (its sizes and rates)
@@ -249,13 +250,14 @@ class VoiceBank:
         rows: int,
         frames: int,
         sample_rate_hz: float,
-        frame_rate_hz: float,
+        frame_rate_hz: float = 125.0,
         limit_hz: float = 16_000.0,
+        samples: int = 0,
     ) -> None:
         if min(voices, rows, frames) < 1 or not (sample_rate_hz > 0 and frame_rate_hz > 0 and limit_hz > 0):
             raise ValueError("a voice bank needs at least one voice, row and frame, and rates above zero")
         # Two slots a voice: while one is played, the next note or morph is written into the other.
-        shapes = state_shapes(voices, 2 * voices, rows, 2 * rows * frames, sample_rate_hz)
+        shapes = state_shapes(voices, 2 * voices, rows, max(2 * rows * frames, samples), sample_rate_hz)
         self._state = State(**{name: np.zeros(shape, kind) for name, (shape, kind) in shapes.items()})
         prepare(self._state, sample_rate_hz)
         self._grid = Partials(rows, frames, frame_rate_hz, limit_hz=limit_hz)
@@ -267,7 +269,7 @@ class VoiceBank:
     def start(  # noqa: PLR0917 (what a note is)
         self,
         voice: int,
-        note: NoteFrames,
+        note: Note,
         f0_hz: float,
         gain: float = 1.0,
         pan: float = 0.0,
@@ -303,7 +305,7 @@ class VoiceBank:
         """Let a note go: it falls exponentially, and the voice is inactive below -90 dB."""
         release(self._state, voice)
 
-    def morph(self, voice: int, note: NoteFrames, seconds: float, made_for_hz: float | None = None) -> None:
+    def morph(self, voice: int, note: Note, seconds: float, made_for_hz: float | None = None) -> None:
         """Turn a sounding note into another within ``seconds``, at the place where it is.
 
         At least SHORTEST_MORPH_S. A silent voice stays silent. ``made_for_hz`` as in `start`; default: the pitch
@@ -333,7 +335,7 @@ class VoiceBank:
         """Fill ``out`` (n, 2) float32 with the next n samples of all voices."""
         render(self._state, out)
 
-    def _fill(self, voice: int, note: NoteFrames, made_for_hz: float) -> int:
+    def _fill(self, voice: int, note: Note, made_for_hz: float) -> int:
         """Write a note into the slot of the voice that it does not play."""
         slot = 2 * voice + (int(self._state.voice[voice]["slot"]) == 2 * voice)
         fill(self._state, slot, note, made_for_hz, self._grid)

@@ -27,6 +27,7 @@ from device.voices import fill
 log = logging.getLogger(__name__)
 
 SHELF_SEMITONES = 3.0
+SAMPLES_SEMITONES = 1.0  # of samples, which do not morph to frames of their own
 SHELF_VELOCITY = 0.8
 EXPECTED = 4  # places at the end of the shelf for pitches that are likely
 LATE_S = 0.05  # a wish that waited longer is late: two and a half crossfades
@@ -84,7 +85,8 @@ class Worker:
         self._bundle, self._timbre, self._maker, self._epoch = bundle, timbre, maker, setup.epoch
         self._names = [attribute.name for attribute in bundle.manifest.attributes]
         low, high = bundle.manifest.pitch_range_midi
-        places = min(SHELF - EXPECTED, int((high - low) // SHELF_SEMITONES) + 1)
+        apart = SHELF_SEMITONES if maker.grid else SAMPLES_SEMITONES
+        places = min(SHELF - EXPECTED, int((high - low) // apart) + 1)
         self._shelf = [_Made(pitch_midi=float(midi)) for midi in np.linspace(low, high, places)]
         self._expected = [_Made() for _ in range(EXPECTED)]
         self._settings = np.full(len(self._names), np.nan, np.float32)

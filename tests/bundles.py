@@ -7,8 +7,11 @@ work on. `tiny_bundle` in conftest.py makes it once per session.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
 import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import numpy as np
 from device import bundle
 from device.bundle import Bundle
 from device.generator import OUTPUT, Network
+from device.stft import FADED_SHARE, Stft
 
 ROWS, FRAMES, FRAME_RATE_HZ = 80, 128, 125.0
 LATENT_SIZE, NOISE_ROWS = 4, 2
@@ -31,14 +35,20 @@ INPUTS = {
     "noise": (1, NOISE_ROWS, FRAMES),
 }
 FRAMES_SHAPE = (1, 2, ROWS, FRAMES)
+PITCHES = (36, 84)
 COPULA = [[1.0, -0.3, 0.4, 0.2], [-0.3, 1.0, -0.2, 0.0], [0.4, -0.2, 1.0, 0.1], [0.2, 0.0, 0.1, 1.0]]
+
+
+GRID = Stft()
+# DarkGAN as published knows neither velocity nor noise.
+SAMPLES_INPUTS = {name: INPUTS[name] for name in ("z", "attributes", "pitch")}
+SAMPLES_SHAPE = (1, 2, GRID.bins, GRID.frames)
+SAMPLES_PITCHES = (44, 69)
 
 
 def tiny_model() -> bytes:
     """TFLite bytes with the whole signature `note`; about 10 s, most of them the import of the converter."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch and the converter deprecate parts of themselves
-        import litert_torch
+    with _quietly():
         import torch
 
         class TinyInstrument(torch.nn.Module):
@@ -78,25 +88,93 @@ def tiny_model() -> bytes:
                 deviation = 0.002 * asked[NOISY] * noise[:, 1:2, :] * torch.ones(1, ROWS, 1)
                 return {OUTPUT: torch.stack([level, deviation], dim=1)}  # (1, 2, ROWS, FRAMES)
 
-        # Inputs get the names of the keyword arguments, the output that of its key in the returned dict.
-        sample = {name: torch.zeros(shape) for name, shape in INPUTS.items()}
-        edge = litert_torch.signature("note", TinyInstrument().eval(), sample_kwargs=sample).convert()
-        model: bytes = edge.model_content()
+        return _converted(TinyInstrument(), INPUTS)
+
+
+def tiny_samples_model() -> bytes:
+    """The same for the `stft` grid: harmonic notes as DarkGAN's targets are, faded over their last 30 %."""
+    with _quietly():
+        import torch
+
+        class TinySampler(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.hz_per_bin = GRID.sample_rate_hz / GRID.fft_samples
+                bins = torch.arange(1, GRID.bins + 1, dtype=torch.float32)
+                seconds = (
+                    torch.arange(GRID.frames, dtype=torch.float32) * GRID.hop_samples / GRID.sample_rate_hz
+                )
+                whole_s = GRID.samples / GRID.sample_rate_hz
+                fade = torch.clamp((whole_s - seconds) / (FADED_SHARE * whole_s), 1e-3, 1.0)
+                self.bins = bins.reshape(1, GRID.bins, 1)
+                self.seconds = seconds.reshape(1, 1, GRID.frames)
+                self.ends = torch.log(fade).reshape(1, 1, GRID.frames)
+                self.first = (seconds == 0).float().reshape(1, 1, GRID.frames)
+                generator = torch.Generator().manual_seed(1)
+                self.formants = 0.2 * torch.randn(LATENT_SIZE, GRID.bins, generator=generator)
+
+            def forward(
+                self,
+                z: torch.Tensor,  # (1, Z)
+                attributes: torch.Tensor,  # (1, A)
+                pitch: torch.Tensor,  # (1, 1)
+            ) -> dict[str, torch.Tensor]:
+                asked = [attributes[:, index].reshape(1, 1, 1) for index in range(len(ATTRIBUTES))]
+                f0_hz = 440.0 * torch.exp(math.log(2.0) / 12.0 * (pitch.unsqueeze(2) - 69.0))
+                # Every bin shows the partial that is nearest: its frequency, and the window's lobe at its distance.
+                number = torch.clamp(torch.round(self.bins * self.hz_per_bin / f0_hz), min=1.0)
+                apart = self.bins - number * f0_hz / self.hz_per_bin
+                # Half the window's sum for a sine of amplitude 1; half that a bin away, so e^(-0.69 d^2).
+                level = math.log(GRID.fft_samples / 4 * 0.3) - 0.69 * torch.clamp(apart * apart, max=16.0)
+                level = level - (2.0 - asked[BRIGHT]) * torch.log(number)
+                level = level + torch.matmul(z, self.formants).reshape(1, GRID.bins, 1)
+                level = level - 6.0 * torch.relu(asked[PLUCKED] - 0.25) * self.seconds + self.ends
+                turn = number * f0_hz * (GRID.hop_samples / GRID.sample_rate_hz)  # turns a hop
+                steady = 2 * math.pi * (turn - torch.round(turn))
+                # The transform counts phase from the window's edge: half a turn more for each bin.
+                advance = steady * (1.0 - self.first) + math.pi * self.bins * self.first
+                return {OUTPUT: torch.stack([level, advance + 0.0 * level], dim=1)}
+
+        return _converted(TinySampler(), SAMPLES_INPUTS)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what torch and the converter say about parts of themselves that they deprecate."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _converted(module: Any, inputs: Mapping[str, tuple[int, ...]]) -> bytes:
+    import litert_torch
+    import torch
+
+    # Inputs get the names of the keyword arguments, the output that of its key in the returned dict.
+    sample = {name: torch.zeros(shape) for name, shape in inputs.items()}
+    edge = litert_torch.signature("note", module.eval(), sample_kwargs=sample).convert()
+    model: bytes = edge.model_content()
     return model
 
 
-def golden_tensors(model: bytes, notes: int = 4) -> dict[str, np.ndarray]:
+def golden_tensors(
+    model: bytes,
+    inputs: Mapping[str, tuple[int, ...]] = INPUTS,
+    output: tuple[int, ...] = FRAMES_SHAPE,
+    pitches: tuple[int, int] = PITCHES,
+    notes: int = 4,
+) -> dict[str, np.ndarray]:
     """Inputs drawn by a fixed seed and what the model makes of them, as golden.npz holds them."""
     rng = np.random.default_rng(7)
-    tensors = {
+    drawn = {
         "z": rng.standard_normal((notes, LATENT_SIZE)),
         "attributes": rng.uniform(0.0, 1.0, (notes, len(ATTRIBUTES))),
-        "pitch": rng.uniform(36.0, 84.0, (notes, 1)),
+        "pitch": rng.uniform(*pitches, (notes, 1)),
         "velocity": rng.uniform(0.2, 1.0, (notes, 1)),
         "noise": rng.standard_normal((notes, NOISE_ROWS, FRAMES)),
     }
-    tensors = {name: values.astype(np.float32) for name, values in tensors.items()}
-    network = Network(model, "tiny model", INPUTS, FRAMES_SHAPE, reference=True)
+    tensors = {name: drawn[name].astype(np.float32) for name in inputs}
+    network = Network(model, "tiny model", inputs, output, reference=True)
     made = [network({name: values[n : n + 1] for name, values in tensors.items()}) for n in range(notes)]
     return {**tensors, OUTPUT: np.concatenate(made)}
 
@@ -123,7 +201,7 @@ def tiny_manifest() -> dict[str, Any]:
             "inputs": {name: list(shape) for name, shape in INPUTS.items()},
             "output": {OUTPUT: list(FRAMES_SHAPE)},
         },
-        "pitch_range_midi": [36, 84],
+        "pitch_range_midi": list(PITCHES),
         "latent_size": LATENT_SIZE,
         "temperature": 2.0,
         "attributes": [
@@ -145,11 +223,11 @@ def tiny_manifest() -> dict[str, Any]:
     }
 
 
-def tiny_files(model: bytes) -> dict[str, bytes]:
+def tiny_files(model: bytes, golden: dict[str, np.ndarray] | None = None) -> dict[str, bytes]:
     """The members beside the manifest."""
     return {
         "generator.float32.tflite": model,
-        bundle.GOLDEN: bundle.golden_npz(golden_tensors(model)),
+        bundle.GOLDEN: bundle.golden_npz(golden or golden_tensors(model)),
         bundle.CARD: b"# Tiny\n\nMade by arithmetic, for tests.\n",
     }
 
@@ -157,3 +235,20 @@ def tiny_files(model: bytes) -> dict[str, bytes]:
 def write_tiny(path: Path) -> Bundle:
     """Make the whole bundle at ``path``."""
     return bundle.write(path, tiny_manifest(), tiny_files(tiny_model()))
+
+
+def write_tiny_samples(path: Path) -> Bundle:
+    """Make a bundle of samples at ``path``."""
+    model = tiny_samples_model()
+    golden = golden_tensors(model, SAMPLES_INPUTS, SAMPLES_SHAPE, SAMPLES_PITCHES)
+    manifest = {
+        **tiny_manifest(),
+        "name": "Tiny samples",
+        "representation": {"name": "stft", **dataclasses.asdict(GRID)},
+        "signature": {
+            "inputs": {name: list(shape) for name, shape in SAMPLES_INPUTS.items()},
+            "output": {OUTPUT: list(SAMPLES_SHAPE)},
+        },
+        "pitch_range_midi": list(SAMPLES_PITCHES),
+    }
+    return bundle.write(path, manifest, tiny_files(model, golden))

@@ -9,7 +9,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from bundles import write_tiny
+from bundles import write_tiny, write_tiny_samples
 
 from device.bundle import Bundle
 
@@ -81,3 +81,9 @@ def darkrack_data() -> Path:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A real bundle that synthesises plausible notes (tests/bundles.py); `tiny_bundle.path` is its file."""
     return write_tiny(tmp_path_factory.mktemp("bundle") / "tiny.rack")
+
+
+@pytest.fixture(scope="session")
+def tiny_samples_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A real bundle of samples (`stft`), as DarkGAN's own would be."""
+    return write_tiny_samples(tmp_path_factory.mktemp("bundle") / "tiny-samples.rack")

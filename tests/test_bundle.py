@@ -22,6 +22,8 @@ from darkrack import main
 from device import bundle
 from device.bundle import Bundle
 from device.errors import DarkrackError
+from device.partials import Partials
+from device.stft import Stft
 
 MODEL = "generator.float32.tflite"
 Manifest = dict[str, Any]
@@ -94,7 +96,7 @@ def test_read_gives_back_what_was_written(tiny_bundle: Bundle) -> None:
     read, wanted = bundle.read(tiny_bundle.path), tiny_manifest()
     manifest = read.manifest
     assert manifest.name == wanted["name"]
-    assert manifest.representation.rows == 80
+    assert manifest.representation == Partials(80, 128, 125.0, -100.0, 16_000.0)
     assert manifest.inputs == INPUTS
     assert manifest.output == (1, 2, 80, 128)
     assert manifest.pitch_range_midi == (36.0, 84.0)
@@ -110,6 +112,43 @@ def test_read_gives_back_what_was_written(tiny_bundle: Bundle) -> None:
     assert manifest.variants["float32"].size_bytes == len(read.model())
     assert read.model("float32") == read.model() == tiny_bundle.files[MODEL]
     assert read.card.startswith("# Tiny\n")
+
+
+def test_a_bundle_of_samples_may_lack_velocity_and_noise(
+    tiny_bundle: Bundle, tiny_samples_bundle: Bundle, tmp_path: Path
+) -> None:
+    manifest = bundle.read(tiny_samples_bundle.path).manifest
+    assert manifest.representation == Stft()
+    assert set(manifest.inputs) == {"z", "attributes", "pitch"}
+    with pytest.raises(DarkrackError, match="one of samples"):
+        bundle.partials_of(tiny_samples_bundle, "darkrack evaluate")
+    assert bundle.partials_of(tiny_bundle, "darkrack evaluate") == tiny_bundle.manifest.representation
+    # One of partials may not.
+    raw = manifest_of(tiny_bundle)
+    del raw["signature"]["inputs"]["noise"]
+    refused(with_manifest(tiny_bundle, tmp_path / "a.rack", raw), "signature: inputs", "noise")
+    raw = manifest_of(tiny_samples_bundle)
+    del raw["signature"]["inputs"]["pitch"]
+    refused(with_manifest(tiny_samples_bundle, tmp_path / "b.rack", raw), "signature: inputs", "pitch")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "where", "word"),
+    [
+        ("hop_samples", 500, "hop_samples", "a part of 2048"),
+        ("hop_samples", 4096, "hop_samples", "1 to 2048"),
+        ("fft_samples", 2050, "hop_samples", "2050"),
+        ("fft_samples", 4096, "output: frames", "2048, 32"),
+        ("frames", 10_000, "frames", "2 to 2048"),
+        ("sample_rate_hz", 0, "sample_rate_hz", "1000 to"),
+    ],
+)
+def test_a_grid_of_samples_is_checked(
+    tiny_samples_bundle: Bundle, tmp_path: Path, key: str, value: int, where: str, word: str
+) -> None:
+    raw = manifest_of(tiny_samples_bundle)
+    raw["representation"][key] = value
+    refused(with_manifest(tiny_samples_bundle, tmp_path / "a.rack", raw), where, word)
 
 
 def test_an_attribute_may_say_whose_class_it_is(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -399,7 +438,12 @@ IMPOSSIBLE = [[1.0, 0.9, 0.9, 0.0], [0.9, 1.0, -0.9, 0.0], [0.9, -0.9, 1.0, 0.0]
         (change("latent_size", to=LATENT_SIZE + 1), "signature: inputs: z", ["[1, 5]", "[1, 4]"]),
         (change("pitch_range_midi", to=[84, 36]), "pitch_range_midi", ["lowest pitch first"]),
         (change("pitch_range_midi", to=[0, 128]), "pitch_range_midi", ["0 to 127"]),
-        (change("representation", "name", to="stft"), "representation: name", ["'partials'", "upgrade"]),
+        (
+            change("representation", "name", to="mel"),
+            "representation: name",
+            ["'partials' or 'stft'", "upgrade"],
+        ),
+        (change("representation", "name", to="stft"), "representation", ["a key 'fft_samples'"]),
         (change("representation", "rows", to=81), "output: frames", ["[1, 2, 81, 128]"]),
         (change("representation", "rows", to=10**6), "representation: rows", ["1 to 1024"]),
         (change("representation", "frame_rate_hz", to=0), "frame_rate_hz", ["1 to 10000"]),

@@ -278,3 +278,42 @@ def test_low_keys_stand_a_little_to_the_left(tiny_bundle: Bundle) -> None:
     assert differences == sorted(differences, reverse=True)
     assert differences[2] == pytest.approx(0.0, abs=1e-3)
     assert 3.0 < differences[0] < 7.0
+
+
+def test_a_bundle_of_samples_plays_behind_the_same_keys(tiny_samples_bundle: Bundle) -> None:
+    limit_hz = tiny_samples_bundle.manifest.representation.limit_hz
+    steady = Patch(attributes={"Plucked string instrument": 0.0})
+    for midi in (40.0, 52.4, 69.0, 76.0):  # under, between, on and over the trained pitches
+        performance = Performance(tiny_samples_bundle, steady)
+        performance.note_on(60, midi, 0.8)
+        held = performance.render(4 * SECOND)
+        performance.bend(2.0)
+        performance.set_attribute("Trumpet", 1.0)  # for the next note
+        bent = performance.render(SECOND)
+        performance.note_off(60)
+        audio = np.concatenate([held, bent, performance.render(SECOND)])
+        assert not performance.sounding
+        assert performance.counts.morphs == 0
+        assert abs(pitch_cents(held[SECOND:], SAMPLE_RATE_HZ, _hz(midi))) < 5.0
+        assert abs(pitch_cents(bent[SECOND // 2 :], SAMPLE_RATE_HZ, _hz(midi + 2))) < 5.0
+        assert _rms_db(held[3 * SECOND :]) == pytest.approx(_rms_db(held[SECOND : 2 * SECOND]), abs=1.0)
+        assert clicks(audio, SAMPLE_RATE_HZ, limit_hz) == []
+
+
+def test_a_decaying_sample_keeps_decaying(tiny_samples_bundle: Bundle) -> None:
+    performance = Performance(tiny_samples_bundle, Patch(attributes={"Plucked string instrument": 1.0}))
+    performance.note_on(60, 60.0, 0.8)
+    levels_db = [_rms_db(performance.render(SECOND)) for _ in range(4)]
+    falls_db = [before - after for before, after in pairwise(levels_db)]
+    assert all(fall_db > 10.0 for fall_db in falls_db)
+    assert falls_db[-1] == pytest.approx(falls_db[-2], abs=1.0)
+
+
+def test_partials_and_samples_are_equally_loud(tiny_bundle: Bundle, tiny_samples_bundle: Bundle) -> None:
+    def loud_db(bundle: Bundle) -> float:
+        performance = Performance(bundle, STEADY)
+        performance.note_on(60, 60.0, 1.0)
+        return _rms_db(performance.render(SECOND)[SECOND // 4 : SECOND // 2])
+
+    # Both are meant to be, by loudness; RMS differs by what the K weighting makes of two spectra.
+    assert loud_db(tiny_samples_bundle) == pytest.approx(loud_db(tiny_bundle), abs=3.0)

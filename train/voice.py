@@ -94,7 +94,7 @@ def open_voice(path: Path, variant: str | None = None) -> Voice:
         presets=manifest.presets,
         latent_size=manifest.latent_size,
         pitch_range_midi=manifest.pitch_range_midi,
-        grid=manifest.representation,
+        grid=bundles.partials_of(bundle, "darkrack evaluate"),
         open=lambda: _asking(Generator(bundle, variant)),
     )
 
