@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "play": ("device.play", "play live: jacks and keys in, sound out; or on a clock of its own"),
     "demo": ("device.demo", "play a phrase with four simulated pots and a gate, and draw it"),
     "bench": ("device.bench", "measure inference and voices on this machine"),
+    "realtime": ("device.realtime", "measure how soon and how steadily `play` answers on this machine"),
     "bundle": ("device.bundle_command", "show or verify a bundle"),
     "data": ("train.data", "make a data set of notes from a SoundFont, a folder of samples or NSynth"),
     "label": ("train.label", "let a teacher hear the notes: soft labels, attributes, quantiles"),

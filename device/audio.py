@@ -27,7 +27,7 @@ from device.compiled import (
     clock_nanosleep,
     compiled,
 )
-from device.engine import address, callback
+from device.engine import BINS_PER_BLOCK, DURATION_BINS, address, callback
 from device.errors import DarkrackError
 from device.process import AUDIO_PRIORITY, Child, be_prompt, surroundings
 
@@ -76,7 +76,7 @@ class PortAudioOutput:
                 userdata=ffi.cast("void *", memory),
             )
         except sounddevice.PortAudioError as error:
-            hint = f"--audio with another device, or {NULL}; darkrack play --audio list"
+            hint = f"--audio with another device, or {NULL}"
             expected = f"a device that plays two channels at {rate_hz} Hz"
             raise DarkrackError(f"audio device {self.name!r}", expected, str(error), hint) from error
         self.latency_s = float(self._stream.latency)
@@ -97,7 +97,11 @@ class PortAudioOutput:
 
 
 class NullOutput:
-    """Calls the callback at the pace of a device that is not there, from a thread that needs no GIL for it."""
+    """Calls the callback at the pace of a device that is not there, from a thread that needs no GIL for it.
+
+    ``finished`` counts blocks by how long after they were due they were ready, in 1/BINS_PER_BLOCK of a block; a device
+    would have heard nothing in those of BINS_PER_BLOCK and more.
+    """
 
     name = NULL
     latency_s = 0.0
@@ -106,7 +110,8 @@ class NullOutput:
         self._block = np.zeros((block_frames, 2), np.float32)
         self._times = np.zeros(3, np.float64)  # a PaStreamCallbackTimeInfo
         self._moment = np.zeros(2, np.int64)  # a struct timespec
-        self._order = np.zeros(2, np.int64)  # stop; pause until (ns)
+        self._order = np.zeros(3, np.int64)  # stop; pause until (ns); said back: begun (ns)
+        self.finished = np.zeros(DURATION_BINS, np.int64)
         self._arguments = (rate_hz, callback, memory)
         self._thread: threading.Thread | None = None
 
@@ -127,13 +132,18 @@ class NullOutput:
         self._order[1] = time.monotonic_ns() + round(seconds * 1e9)
 
     @property
+    def begun_ns(self) -> int:
+        """CLOCK_MONOTONIC a block before the first was due."""
+        return int(self._order[2])
+
+    @property
     def running(self) -> bool:
         """Whether the thread lives."""
         return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         be_prompt(AUDIO_PRIORITY)
-        _pace(*self._arguments, self._block, self._times, self._moment, self._order)
+        _pace(*self._arguments, self._block, self._times, self._moment, self._order, self.finished)
 
 
 def run_audio(  # noqa: PLR0917
@@ -185,7 +195,7 @@ class Audio:
         self._device = device
         self._child_arguments = (memory.name, device, rate_hz, block_frames)
         self._callback = callback()  # kept: the null output calls it
-        self._null = NullOutput(rate_hz, block_frames, self._callback.address, address(memory.buf))
+        self.null = NullOutput(rate_hz, block_frames, self._callback.address, address(memory.buf))
         self._blocks = blocks
         self._child: Child | None = None
         self.counts = AudioCounts(NULL)
@@ -203,7 +213,7 @@ class Audio:
     def start(self) -> None:
         """Begin to play."""
         if self._child is None:
-            self._null.start()
+            self.null.start()
         else:
             self._child.tell(("start",))
         self._seen = (self._blocks(), time.monotonic() + FIRST_BLOCK_S)
@@ -224,7 +234,7 @@ class Audio:
         """Have the device go for so long; for tests of what follows."""
         self._hidden_until_s = time.monotonic() + seconds
         if self._child is None:
-            self._null.pause(seconds)
+            self.null.pause(seconds)
         else:
             self._child.kill()
 
@@ -232,7 +242,7 @@ class Audio:
         """End all output."""
         if self._child is not None:
             self._child.end()
-        self._null.stop()
+        self.null.stop()
 
     def _open_first(self) -> None:
         child = Child(run_audio, *self._child_arguments, False)
@@ -257,8 +267,8 @@ class Audio:
         if self._child is not None:
             self._child.kill()
             self._child = None
-        self._null.stop()
-        self._null.start()
+        self.null.stop()
+        self.null.start()
         self._seen = (self._blocks(), now_s)
 
     def _take_back(self, now_s: float) -> None:
@@ -270,7 +280,7 @@ class Audio:
             if said is None:
                 return
             self._note(said)
-            self._null.stop()  # never two at once
+            self.null.stop()  # never two at once
             self._child.tell(("start",))
         self._away = False
         self.counts.found += 1
@@ -314,11 +324,12 @@ def _find(sounddevice: Any, device: str | None) -> dict[str, Any]:
 
 
 @compiled()
-def _pace(rate_hz, callback, memory, block, times, moment, order):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+def _pace(rate_hz, callback, memory, block, times, moment, order, finished):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Call every block / rate seconds, on the monotonic clock, until ``order[0]`` says stop."""
     frames = block.shape[0]
     clock_gettime(np.int32(CLOCK_MONOTONIC), moment.ctypes.data)
     begin_ns = moment[0] * 1_000_000_000 + moment[1]
+    order[2] = begin_ns
     number = 0
     while order[0] == 0:
         number += 1
@@ -328,8 +339,13 @@ def _pace(rate_hz, callback, memory, block, times, moment, order):  # type: igno
         clock_gettime(np.int32(CLOCK_MONOTONIC), moment.ctypes.data)
         now_ns = moment[0] * 1_000_000_000 + moment[1]
         if now_ns - due_ns > MOST_BEHIND * frames * 1_000_000_000 // rate_hz:
-            begin_ns, number = now_ns, 0
+            begin_ns, number, due_ns = now_ns, 0, now_ns
+            order[2] = begin_ns
         if now_ns < order[1]:
             continue
         times[1] = times[2] = now_ns * 1e-9
         call_back(callback, block.ctypes.data, frames, times.ctypes.data, memory)
+        clock_gettime(np.int32(CLOCK_MONOTONIC), moment.ctypes.data)
+        after_ns = moment[0] * 1_000_000_000 + moment[1] - due_ns
+        place = after_ns * BINS_PER_BLOCK * rate_hz // (frames * 1_000_000_000)
+        finished[min(max(place, 0), len(finished) - 1)] += 1

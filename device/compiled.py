@@ -24,7 +24,7 @@ _normalized: Any = sigutils.normalize_signature  # numba has types, but not for 
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 # What is compiled here calls one another across modules, and numba's cache looks at one file only: a change of
 # any of these makes all of them be compiled again.
-SOURCES = ("compiled", "decibels", "decoding", "engine", "envelope", "samples", "voices")
+SOURCES = ("audio", "compiled", "decibels", "decoding", "engine", "envelope", "samples", "voices")
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -390,7 +390,7 @@ def _limited(x):  # type: ignore[no-untyped-def]
     over = abs(x) - np.float32(KNEE)
     if over <= 0:
         return x
-    over /= np.float32(1 - KNEE)
+    over = min(over, np.float32(1e9)) / np.float32(1 - KNEE)  # the largest floats would become infinite here
     y = np.float32(KNEE) + np.float32(1 - KNEE) * over / (1 + over)
     return y if x > 0 else -y
 

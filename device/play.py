@@ -133,16 +133,20 @@ def run(args: argparse.Namespace) -> None:
     seconds = args.seconds
     if seconds is None and script is not None and not script.loop:
         seconds = script.seconds
-    waits_s = args.block / SAMPLE_RATE_HZ + 1 / profile.pitch_scan_hz + FRONT_MS * 1e-3
-    delay_ns = round(waits_s * 1e9)
+    constant_ns = delay_ns(args.block, profile.pitch_scan_hz)
     with _recording(args.wav) as recorder:
         play = _offline if args.offline else _live
-        report = play(args, plan, parts, script, seconds, delay_ns, recorder)
+        report = play(args, plan, parts, script, seconds, constant_ns, recorder)
     print(table(report))
     if args.wav:
         print(args.wav)
     if args.json:
         write_json(args.json, report)
+
+
+def delay_ns(block_frames: int, scan_hz: float) -> int:
+    """After its edge a gate sounds so much later, always: what it may wait for a block and a pass, and some more."""
+    return round((block_frames / SAMPLE_RATE_HZ + 1 / scan_hz + FRONT_MS * 1e-3) * 1e9)
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -189,7 +193,7 @@ def _offline(  # noqa: PLR0917
     parts: list[Part],
     script: Script | None,
     seconds: float,
-    delay_ns: int,
+    constant_ns: int,
     record: Callable[[Array], None],
 ) -> dict[str, Any]:
     """Play on the offline clock."""
@@ -198,7 +202,7 @@ def _offline(  # noqa: PLR0917
     from device.offline import Offline
 
     begin_s = time.monotonic()
-    offline = Offline(plan, parts, args.block, delay_ns, script, args.frames_ms * 1e-3)
+    offline = Offline(plan, parts, args.block, constant_ns, script, args.frames_ms * 1e-3)
     watch = Watch(parts[0].limit_hz)
     played_s = 0.0
 
@@ -220,7 +224,7 @@ def _offline(  # noqa: PLR0917
         play(RING_OUT_S)
     watch.finish()
     stuck = int(offline.desk.state.voice["active"].sum())
-    report = report_on(offline.desk, plan, args.block, delay_ns, played_s, watch, stuck, offline.faults)
+    report = report_on(offline.desk, plan, args.block, constant_ns, played_s, watch, stuck, offline.faults)
     report["times_real_time"] = round(played_s / (time.monotonic() - begin_s), 2)
     return report
 
@@ -273,7 +277,7 @@ class Supervisor:
         plan: Plan,
         parts: list[Part],
         block_frames: int,
-        delay_ns: int,
+        constant_ns: int,
         device: str | None,
         capture: bool,
     ) -> None:
@@ -283,7 +287,7 @@ class Supervisor:
         self._block_frames, self._device = block_frames, device
         self._memory = SharedMemory(create=True, size=engine.memory_size(plan.voices))
         self.desk = engine.make(self._memory.buf, plan.voices)
-        self.desk.clock[engine.DELAY_NS] = delay_ns
+        self.desk.clock[engine.DELAY_NS] = constant_ns
         self.desk.master[engine.CAPTURING] = capture
         self.faults: dict[str, int] = {}
         self.origin_ns = 0  # when the script begins
@@ -450,7 +454,7 @@ def _live(  # noqa: PLR0917
     parts: list[Part],
     script: Script | None,
     seconds: float | None,
-    delay_ns: int,
+    constant_ns: int,
     record: Callable[[Array], None],
 ) -> dict[str, Any]:
     """Play in real time, until ``seconds`` are over, somebody says stop, or the keyboard's player quits."""
@@ -464,7 +468,9 @@ def _live(  # noqa: PLR0917
     with contextlib.ExitStack() as stack:
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.signal(number, stop))
-        supervisor = stack.enter_context(Supervisor(plan, parts, args.block, delay_ns, args.audio, capture))
+        supervisor = stack.enter_context(
+            Supervisor(plan, parts, args.block, constant_ns, args.audio, capture)
+        )
         if args.keys:
             stack.enter_context(_played_on_the_keyboard(supervisor, asked_to_stop))
         assert supervisor.audio is not None
@@ -501,7 +507,7 @@ def _live(  # noqa: PLR0917
         watch.finish()
         took_s = (time.monotonic_ns() - begin_ns) * 1e-9
         report = report_on(
-            supervisor.desk, plan, args.block, delay_ns, took_s, watch, stuck, supervisor.faults
+            supervisor.desk, plan, args.block, constant_ns, took_s, watch, stuck, supervisor.faults
         )
         report["audio"] = dataclasses.asdict(supervisor.audio.counts)
     return report
@@ -536,7 +542,7 @@ def report_on(  # noqa: PLR0917
     desk: Desk,
     plan: Plan,
     block_frames: int,
-    delay_ns: int,
+    constant_ns: int,
     seconds: float,
     watch: Watch,
     stuck: int,
@@ -567,7 +573,7 @@ def report_on(  # noqa: PLR0917
         "bundles": [path.name for path in plan.bundles],
         "voices": plan.voices,
         "block_frames": block_frames,
-        "delay_ms": delay_ns * 1e-6,
+        "delay_ms": constant_ns * 1e-6,
         "seconds": round(seconds, 3),
         "counts": counts,
         "callback": measured,

@@ -541,7 +541,9 @@ def _segment(s, v):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for n in range(SEGMENT):
         total += mono[n]
-    if not np.isfinite(total):  # tables are checked when they are filled; this is for broken memory
+    # Tables are checked when they are filled; this is for broken memory. Not isfinite, which is total - total to the
+    # compiler: of a sum that it may reassociate, it takes that for 0.
+    if not abs(total) < np.float32(np.inf):
         for n in range(SEGMENT):
             mono[n] = 0
         voice.active, voice.rms = False, 0.0

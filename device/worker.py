@@ -188,7 +188,7 @@ class Worker:
             known = abs(pitch_midi - made.pitch_midi) < SAME_SEMITONES and made.vector is vector
             if pitch_midi > 0 and not known and now_s - made.time_s >= 1 / REFRESH_HZ:
                 self._since_shelf += 1
-                made.pitch_midi = pitch_midi
+                made.pitch_midi, made.vector = pitch_midi, None  # not known before it is there
                 return self._shelve(SHELF - EXPECTED + place, made, now_s)
         return False
 
