@@ -29,12 +29,17 @@ check: .venv/dev.stamp  ## formatting, lint and types
 test: system .venv/dev.stamp  ## set up everything, torch included, and run all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-# What the tests run that pip does not bring; they make their own small SoundFont.
+# What the tests run that pip does not bring: fluidsynth renders (they make their own small SoundFont), chromium looks at
+# a page, JACK's dummy driver is a sound card, and valgrind counts the instructions of the callback, linked alone by gcc.
 system:
-	@if command -v fluidsynth >/dev/null && command -v chromium >/dev/null; then exit 0; fi; \
+	@missing=$$(for program in fluidsynth chromium jackd valgrind gcc objcopy; do \
+		command -v $$program >/dev/null || echo $$program; done; \
+		/sbin/ldconfig -p | grep -q libportaudio || echo libportaudio); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -q && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends fluidsynth chromium; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+			fluidsynth chromium jackd2 libportaudio2 valgrind gcc libc6-dev binutils; \
 	elif ! command -v fluidsynth >/dev/null; then \
 		echo "error: the tests need the program fluidsynth"; echo "hint: sudo apt-get install fluidsynth"; exit 1; \
 	fi

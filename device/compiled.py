@@ -23,8 +23,18 @@ _normalized: Any = sigutils.normalize_signature  # numba has types, but not for 
 # from a network is checked with isfinite, and that check must not be optimised away.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 # What is compiled here calls one another across modules, and numba's cache looks at one file only: a change of
-# any of these makes all of them be compiled again.
-SOURCES = ("audio", "compiled", "decibels", "decoding", "engine", "envelope", "samples", "voices")
+# any of these makes all of them be compiled again. `partials` has no compiled code, but constants that go into it.
+SOURCES = (
+    "audio",
+    "compiled",
+    "decibels",
+    "decoding",
+    "engine",
+    "envelope",
+    "partials",
+    "samples",
+    "voices",
+)
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -38,6 +38,7 @@ from device.voices import (
     TABLE,
     VOICE,
     State,
+    begin_from,
     bend,
     cut,
     level,
@@ -318,9 +319,12 @@ def wish(desk, voice, note, pitch_midi, velocity, seed, latent, epoch, time_ns):
 
 
 @compiled(fastmath=FAST)
-def _nearest(desk, f0_hz):  # type: ignore[no-untyped-def]
-    """Slot of the table on the shelf that is nearest in pitch, or -1."""
-    best, slot = np.inf, -1
+def _nearest(desk, f0_hz, slot):  # type: ignore[no-untyped-def]
+    """Slot of the table that is nearest in pitch: ``slot`` (-1: none) or one on the shelf."""
+    best = np.inf
+    if slot >= 0:
+        ratio = desk.state.table[slot].f0_hz / f0_hz
+        best = max(ratio, 1 / ratio)
     for place in range(desk.shelf.shape[0]):
         on = desk.shelf[place] - 1
         if on >= 0 and desk.state.table[on].kind != EMPTY:
@@ -346,7 +350,7 @@ def _obey(desk, event):  # type: ignore[no-untyped-def]
             desk.seen[v] = word
             counts[_FROM_OFFER] += 1
         else:
-            slot = _nearest(desk, event.f0_hz)
+            slot = _nearest(desk, event.f0_hz, -1)
             counts[_FROM_SHELF] += slot >= 0
         if slot < 0 or slot == MUTE - 1:
             counts[_WITHOUT_TABLE if slot < 0 else _MUTED] += 1
@@ -358,6 +362,11 @@ def _obey(desk, event):  # type: ignore[no-untyped-def]
         if event.kind == RELEASE:
             release(state, v)
         elif event.kind == BEND:
+            voice = state.voice[v]
+            if (
+                voice.active and voice.age_samples == 0 and 0 < event.f0_hz < np.inf
+            ):  # the pitch came after the gate
+                begin_from(state, v, _nearest(desk, event.f0_hz, voice.slot))
             bend(state, v, event.f0_hz, event.seconds)
         elif event.kind == LEVEL:
             level(state, v, event.gain)

@@ -22,6 +22,7 @@ from device.control import Control, Layout
 from device.engine import (
     KILL,
     ROWS,
+    SAMPLE_RATE_HZ,
     SLOT_CELLS,
     Desk,
     N,
@@ -44,6 +45,8 @@ from device.scan import Jacks, Scan
 from device.script import PITCH_ZERO_MIDI, Script, read_script, wire
 from device.simulation import CHANNELS, Clock
 from device.stft import Stft
+from device.timbre import Timbre
+from device.voices import NYQUIST_SHARE
 from device.worker import Setup, Worker
 
 NOBODY = "nobody"  # the script that does nothing
@@ -72,20 +75,23 @@ class Part:
     setup: Setup
     layout: Layout
     knobs: tuple[str | None, ...]
-    limit_hz: float  # no partial is above it
+    limit_hz: float  # nothing that is played is above it
 
 
 def read_parts(plan: Plan, pots: int) -> list[Part]:
     """The bundles of a plan with its patch on each; DarkrackError for what is wrong with any of them."""
     parts = []
     for number, path in enumerate(plan.bundles):
-        manifest = bundles.read(path).manifest
+        bundle = bundles.read(path)
+        manifest = bundle.manifest
         _check_size(path, manifest.representation)
+        bundle.model(plan.variant)
         attributes = [attribute.name for attribute in manifest.attributes]
         presets = [preset.name for preset in manifest.presets]
         patch = read_patch(plan.patch, attributes, presets) if plan.patch else Patch()
         if plan.preset is not None and number == 0:
             patch = replace(patch, preset=plan.preset)
+        Timbre(bundle, patch)  # what is wrong with either is said now, not by the worker
         proved = manifest.quality.get("evaluation", {}).get("confirmed_knobs", [])
         knobs = choose_attributes(manifest.attributes, manifest.copula, pots, proved)
         parts.append(
@@ -93,10 +99,15 @@ def read_parts(plan: Plan, pots: int) -> list[Part]:
                 Setup(number, path, patch, plan.variant),
                 Layout(number, patch, tuple(attributes), manifest.pitch_range_midi),
                 tuple(knobs),
-                manifest.representation.limit_hz,
+                heard_hz(manifest.representation),
             )
         )
     return parts
+
+
+def heard_hz(grid: Partials | Stft) -> float:
+    """What nothing is above, played at any pitch: samples go up with it, partials stay under the grid's limit."""
+    return grid.limit_hz if isinstance(grid, Partials) else NYQUIST_SHARE * SAMPLE_RATE_HZ
 
 
 def _check_size(path: Path, grid: Partials | Stft) -> None:

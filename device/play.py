@@ -28,7 +28,7 @@ import numpy.typing as npt
 from device.errors import DarkrackError
 from device.files import atomic_path, write_json
 from device.process import Child
-from device.recording import clicks
+from device.recording import CLICK_FRAME_S, clicks
 from device.render import aligned
 
 if TYPE_CHECKING:  # they compile, for which whoever only asks for help need not wait
@@ -54,6 +54,7 @@ FADE_S = 0.05  # at the end
 READY_S = 120.0  # longest wait for the first frames; compiling on a slow board takes a minute
 WATCHED_S = 60
 AROUND_SAMPLES = SAMPLE_RATE_HZ // 5  # wider than the median around a click and the filter before it
+FRAME_SAMPLES = round(CLICK_FRAME_S * SAMPLE_RATE_HZ)
 RING_OUT_S = 1.0  # after the last key, before the fade
 
 
@@ -261,6 +262,8 @@ class Watch:
             return
         heard = np.concatenate(self._heard)
         end = max(len(heard) - after_samples, self._before_samples)
+        if after_samples:  # the frames of the next look are those of this one
+            end -= end % FRAME_SAMPLES
         for time_s in clicks(heard, SAMPLE_RATE_HZ, self._limit_hz):
             self.clicks += self._before_samples <= round(time_s * SAMPLE_RATE_HZ) < end
         self.listened_s += (end - self._before_samples) / SAMPLE_RATE_HZ
@@ -288,7 +291,7 @@ class Supervisor:
         self._memory = SharedMemory(create=True, size=engine.memory_size(plan.voices))
         self.desk = engine.make(self._memory.buf, plan.voices)
         self.desk.clock[engine.DELAY_NS] = constant_ns
-        self.desk.master[engine.CAPTURING] = capture
+        self._capture = capture
         self.faults: dict[str, int] = {}
         self.origin_ns = 0  # when the script begins
         self._worker: Child | None = None
@@ -331,6 +334,7 @@ class Supervisor:
         )
         self.audio.start()
         self._front = self._start_front()
+        self.desk.master[engine.CAPTURING] = self._capture  # from where the script begins
 
     def watch(self, now_ns: int) -> None:
         """Look around: restart what has ended or hangs, wait for a device that has gone."""

@@ -78,12 +78,15 @@ class Scan:
     def step(self, now_ns: int) -> None:
         """One pass, at CLOCK_MONOTONIC ``now_ns``."""
         now_s = now_ns * 1e-9
-        for at_ns, message in self._jacks.messages():
-            self._player.at_ns = at_ns
-            self._hear(message)
         edges = self._jacks.edges()
-        for at_ns, high in edges:
-            self._edge(at_ns, high)
+        happened: list[tuple[int, Any]] = [*self._jacks.messages(), *edges]
+        # In the order of their times: the callback plays one event after the other, and one behind a later one is late.
+        for at_ns, what in sorted(happened, key=lambda one: one[0]):
+            if isinstance(what, bool):
+                self._edge(at_ns, what)
+            else:
+                self._player.at_ns = at_ns
+                self._hear(what)
         if not edges:
             self._follow(now_ns)
         if self._next_pot_s < now_s - 1.0:  # the first pass, or after a rest

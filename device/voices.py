@@ -706,6 +706,16 @@ def start(s, v, slot, note, f0_hz, gain, pan, release_s, seed):  # type: ignore[
 
 
 @compiled(fastmath=FAST)
+def begin_from(s, v, slot):  # type: ignore[no-untyped-def]
+    """Have a voice of which nothing was rendered yet begin from another table; not for one that sounds."""
+    voice = s.voice[v]
+    if voice.active and voice.age_samples == 0:
+        voice.slot, voice.rows = slot, s.table[slot].rows
+        voice.turn, voice.tilted = s.table[slot].loop_end, 0.0
+        _begin(s, v)
+
+
+@compiled(fastmath=FAST)
 def _begin(s, v):  # type: ignore[no-untyped-def]
     """Put the partials of a voice that has not sounded yet where they are at its pitch."""
     voice = s.voice[v]

@@ -132,7 +132,9 @@ def tiny_samples_model() -> bytes:
                 turn = number * f0_hz * (GRID.hop_samples / GRID.sample_rate_hz)  # turns a hop
                 steady = 2 * math.pi * (turn - torch.round(turn))
                 # The transform counts phase from the window's edge: half a turn more for each bin.
-                advance = steady * (1.0 - self.first) + math.pi * self.bins * self.first
+                # Partials begin anywhere (Schroeder's phases): all at zero, the peak would be their sum.
+                begin = math.pi * self.bins + math.pi / 40 * number * number
+                advance = steady * (1.0 - self.first) + begin * self.first
                 return {OUTPUT: torch.stack([level, advance + 0.0 * level], dim=1)}
 
         return _converted(TinySampler(), SAMPLES_INPUTS)

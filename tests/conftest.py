@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -15,7 +17,7 @@ from device.bundle import Bundle
 
 WHERE_TO_GET = (
     "set DARKRACK_DATA to a folder with teachers/ and nsynth60/; "
-    "README, section 'Tests', says where the files come from; the browser is the program chromium"
+    "README, section 'Tests', says where the files come from, and which programs are needed"
 )
 _not_run: list[str] = []
 
@@ -32,13 +34,14 @@ def _data_folder() -> Path | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs the data or a browser where there is none, and remember it by name: it is not a pass."""
-    lacking = [
-        marker
-        for marker, there in (("data", _data_folder() is not None), ("browser", shutil.which("chromium")))
-        if not there
+    """Deselect what needs data or programs that are not there, and remember it by name: it is not a pass."""
+    data = _data_folder() is not None
+    without = [
+        item
+        for item in items
+        if (item.get_closest_marker("data") and not data)
+        or not all(_is_there(name) for marker in item.iter_markers("program") for name in marker.args)
     ]
-    without = [item for item in items if any(item.get_closest_marker(marker) for marker in lacking)]
     if without:
         _not_run.extend(item.nodeid for item in without)
         left_out = set(without)
@@ -46,10 +49,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=without)
 
 
+@functools.cache
+def _is_there(name: str) -> bool:
+    return bool(shutil.which(name) or ctypes.util.find_library(name))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what was not run; with DARKRACK_REQUIRE_ALL=1 (CI) that is a failure."""
     if _not_run:
-        terminalreporter.section("NOT RUN: the data or the browser are missing")
+        terminalreporter.section("NOT RUN: data or programs are missing")
         for name in _not_run:
             terminalreporter.line(name)
         terminalreporter.line(WHERE_TO_GET)

@@ -15,6 +15,8 @@ from device.engine import BEND, START, Desk, advance, hand_over, make, memory_si
 from device.partials import NoteFrames, Partials
 from device.voices import fill
 
+pytestmark = pytest.mark.program("gcc", "objcopy", "valgrind")
+
 HARNESS = Path(__file__).with_name("callback.c")
 # One machine for all: what the compiler makes of the kernel then does not depend on where the test runs.
 TARGET = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}

@@ -237,7 +237,7 @@ def until(page: Page, holds: str) -> None:
     raise AssertionError(f"never came true: {holds}")
 
 
-@pytest.mark.browser
+@pytest.mark.program("chromium")
 def test_every_clip_decodes_in_a_browser(opened: Page) -> None:
     clips = [clip for section in sections() for row in section.rows for clip in row.clips]
     found = opened.evaluate(DECODE)
@@ -249,7 +249,7 @@ def test_every_clip_decodes_in_a_browser(opened: Page) -> None:
         assert 0.05 < peak < 1
 
 
-@pytest.mark.browser
+@pytest.mark.program("chromium")
 def test_a_click_plays_another_stops_and_one_plays_at_a_time(opened: Page) -> None:
     walk, first = opened.get_by_label("Play walk"), opened.get_by_label("Play real").first
     walk.click()
@@ -265,7 +265,7 @@ def test_a_click_plays_another_stops_and_one_plays_at_a_time(opened: Page) -> No
     assert pressed(opened) == []
 
 
-@pytest.mark.browser
+@pytest.mark.program("chromium")
 def test_keys_do_what_a_mouse_does(opened: Page) -> None:
     opened.get_by_label("Play 0.25").focus()
     opened.keyboard.press("ArrowRight")
@@ -282,7 +282,7 @@ def test_keys_do_what_a_mouse_does(opened: Page) -> None:
     assert all(names)
 
 
-@pytest.mark.browser
+@pytest.mark.program("chromium")
 def test_what_is_hidden_can_be_guessed_and_is_counted(opened: Page) -> None:
     rows = opened.locator(".blind .clips")
     before = rows.first.inner_text()
@@ -308,7 +308,7 @@ def test_what_is_hidden_can_be_guessed_and_is_counted(opened: Page) -> None:
     assert opened.locator("select").count() == 0
 
 
-@pytest.mark.browser
+@pytest.mark.program("chromium")
 def test_hidden_clips_come_in_any_order(opened: Page) -> None:
     orders = set()
     for _ in range(12):
@@ -324,7 +324,7 @@ def test_hidden_clips_come_in_any_order(opened: Page) -> None:
     assert len(orders) > 2  # all twelve in one or two of six orders: 3e-5
 
 
-@pytest.mark.browser
+@pytest.mark.program("chromium")
 @pytest.mark.parametrize("width", [360, 1000])
 def test_nothing_hangs_over_the_side(opened: Page, width: int) -> None:
     opened.set_viewport_size({"width": width, "height": 700})
@@ -334,7 +334,7 @@ def test_nothing_hangs_over_the_side(opened: Page, width: int) -> None:
     assert min(box["width"] for box in boxes if box) >= 44
 
 
-@pytest.mark.browser
+@pytest.mark.program("chromium")
 def test_the_page_itself_forbids_what_leaves_it(browser: Any, written: Path) -> None:
     page = browser.new_page()
     refused: list[str] = []

@@ -1,0 +1,102 @@
+"""The real program in a process of its own, and a JACK server whose sound card is a timer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def started(*words: str | Path, stdin: int = subprocess.DEVNULL, **environment: str) -> subprocess.Popen[str]:
+    """`darkrack` with these words; Ctrl-C reaches it whoever started the tests."""
+    program = (
+        "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import darkrack\nif __name__ == '__main__': sys.exit(darkrack.main(sys.argv[1:]))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def played(*words: str | Path, **environment: str) -> tuple[int, str, str]:
+    """`darkrack play` to its end: exit status, output, errors."""
+    process = started("play", *words, **environment)
+    try:
+        said, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return process.returncode, said, errors
+
+
+def line_with(word: str, process: subprocess.Popen[str]) -> str:
+    """The next line with this word that a program says about itself; empty where it ends without one."""
+    assert process.stderr is not None
+    return next((line for line in iter(process.stderr.readline, "") if word in line), "")
+
+
+def reported(path: Path) -> dict[str, Any]:
+    """What --json wrote."""
+    report: dict[str, Any] = json.loads(path.read_text())
+    return report
+
+
+class JackServer:
+    """JACK on its dummy driver; `die` and `start` are a cable pulled and put in again."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.environment = {
+            "JACK_DEFAULT_SERVER": name,
+            "JACK_NO_AUDIO_RESERVATION": "1",
+            "JACK_NO_START_SERVER": "1",
+        }
+        self._log = folder / "jackd.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Returns when clients find it."""
+        name = self.environment["JACK_DEFAULT_SERVER"]
+        words = ["jackd", "-n", name, "-r", "-d", "dummy", "-r", "48000", "-p", "128"]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                words, env={**os.environ, **self.environment}, stdout=log, stderr=subprocess.STDOUT
+            )
+        until_s = time.monotonic() + 20
+        while "starting" not in self._log.read_text() and time.monotonic() < until_s:
+            time.sleep(0.1)
+        time.sleep(1.0)
+
+    def die(self) -> None:
+        """At once, and without a word to anybody."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(10)
+        # What a server that was killed leaves lying about keeps the next one from starting.
+        for left in Path("/dev/shm").glob("jack*"):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+@contextlib.contextmanager
+def jack_server(folder: Path) -> Iterator[JackServer]:
+    """A server of its own name, as long as the test runs."""
+    server = JackServer(f"darkrack-{os.getpid()}", folder)
+    try:
+        yield server
+    finally:
+        server.die()
