@@ -548,6 +548,8 @@ def _paced(memory: SharedMemory, kind: str, seconds: float) -> Ints:
             advance(desk, np.ctypeslib.as_array(block).reshape(frames, 2), time.monotonic_ns())
             return 0
 
+        first = np.zeros(2 * block_frames, np.float32)
+        call_back(0, first.ctypes.data, block_frames, 0, 0, 0)  # compiled before it is timed
         pointer, whole = ctypes.c_void_p, ctypes.c_ulong
         made: Any = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, whole, pointer, whole, pointer)(
             call_back
