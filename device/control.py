@@ -51,6 +51,7 @@ class Control(Hands):
         desk.counts[N["control_starts"]] += 1
         self._note = int(desk.counts[N["control_starts"]]) * NOTES_PER_START
         self._notes = [0] * len(desk.wish)  # that each voice was last sent
+        self._unsent: dict[int, tuple[int, int]] = {}  # voice -> what ends its note, and that note
         self._lay_out(layout)
 
     def set_up(self, layout: Layout) -> None:
@@ -69,6 +70,13 @@ class Control(Hands):
             self._desk.carries[index] = carries
             self._desk.settings[index] = setting
             hand_over(self._desk.version, SETTINGS, int(self._desk.version[SETTINGS]) + 1)
+
+    def catch_up(self) -> None:
+        """Send what the ring had no place for and what must not be lost: the ends of notes."""
+        for v, (kind, note) in list(self._unsent.items()):
+            if not push(self._desk, self.at_ns, kind, v, note, 0.0, 0.0, 0.0, 0.0, 0):
+                return
+            del self._unsent[v]
 
     def expect(self, pitches_midi: Sequence[float]) -> None:
         """Name pitches that a gate is likely to ask for, so that their frames are ready."""
@@ -131,3 +139,5 @@ class Control(Hands):
             self._desk.counts[N["lost_events"]] += 1
             if kind == START:  # nobody will ever begin it
                 self._notes[v] = int(self._desk.state.voice[v]["note"])
+            elif kind in {RELEASE, KILL}:
+                self._unsent[v] = (kind, self._notes[v])

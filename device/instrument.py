@@ -166,7 +166,7 @@ class Front:
         """Go over to another bundle; what sounds rings out."""
         self._control.at_ns = now_ns
         self._control.set_up(part.layout)
-        self._receiver = Receiver(self._control, part.layout.patch)
+        self._receiver.set_up(part.layout.patch)
         self._scan.knobs = list(part.knobs)
         self._scan.turn_all()
 

@@ -55,6 +55,10 @@ class Receiver:
         self._drum_notes = 0
         self._programs: Counter[int] = Counter()
 
+    def set_up(self, patch: Patch) -> None:
+        """Go over to another patch; controllers stay where they stand."""
+        self._patch = patch
+
     def hear(self, message: mido.Message) -> None:
         """Obey one channel message now; others, and controllers that mean nothing here, are passed over."""
         kind = message.type

@@ -94,9 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames-ms",
         type=float,
-        default=0.5,
+        default=10.0,
         metavar="MS",
-        help="offline: what a note's frames take on that clock (default: 0.5; a slower board has more)",
+        help="offline: what a note's frames take on that clock (default: 10, a Raspberry Pi 4 by its MACs)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="another seed, other noise (default: 0)"
@@ -158,6 +158,8 @@ def _check_options(args: argparse.Namespace) -> None:
         raise DarkrackError("--offline", "--seconds beside it", "none", "add --seconds 60")
     if args.offline and args.keys:
         raise DarkrackError("--keys", "a clock that runs as people do", "--offline", "leave one of them out")
+    if not 0.01 <= args.frames_ms <= 10_000:
+        raise DarkrackError("--frames-ms", "0.01 to 10000", f"{args.frames_ms:g}")
     if not 1 <= args.voices <= MOST_VOICES:
         raise DarkrackError("--voices", f"1 to {MOST_VOICES}", str(args.voices))
     if args.wav and args.wav.suffix.lower() != ".wav":

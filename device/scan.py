@@ -78,6 +78,8 @@ class Scan:
     def step(self, now_ns: int) -> None:
         """One pass, at CLOCK_MONOTONIC ``now_ns``."""
         now_s = now_ns * 1e-9
+        self._player.at_ns = now_ns
+        self._player.catch_up()
         edges = self._jacks.edges()
         happened: list[tuple[int, Any]] = [*self._jacks.messages(), *edges]
         # In the order of their times: the callback plays one event after the other, and one behind a later one is late.

@@ -133,21 +133,21 @@ def test_a_bundle_of_samples_may_lack_velocity_and_noise(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "where", "word"),
+    ("edit", "where", "word"),
     [
-        ("hop_samples", 500, "hop_samples", "a part of 2048"),
-        ("hop_samples", 4096, "hop_samples", "1 to 2048"),
-        ("fft_samples", 2050, "hop_samples", "2050"),
-        ("fft_samples", 4096, "output: frames", "2048, 32"),
-        ("frames", 10_000, "frames", "2 to 2048"),
-        ("sample_rate_hz", 0, "sample_rate_hz", "1000 to"),
+        ({"hop_samples": 500}, "hop_samples", "a part of 2048"),
+        ({"hop_samples": 4096}, "hop_samples", "1 to 2048"),
+        ({"fft_samples": 2050}, "hop_samples", "2050"),
+        ({"fft_samples": 4096}, "output: frames", "2048, 32"),
+        ({"frames": 10_000}, "frames", "2 to 2048"),
+        ({"sample_rate_hz": 0}, "sample_rate_hz", "1000 to"),
     ],
 )
 def test_a_grid_of_samples_is_checked(
-    tiny_samples_bundle: Bundle, tmp_path: Path, key: str, value: int, where: str, word: str
+    tiny_samples_bundle: Bundle, tmp_path: Path, edit: dict[str, int], where: str, word: str
 ) -> None:
     raw = manifest_of(tiny_samples_bundle)
-    raw["representation"][key] = value
+    raw["representation"].update(edit)
     refused(with_manifest(tiny_samples_bundle, tmp_path / "a.rack", raw), where, word)
 
 

@@ -219,6 +219,11 @@ def test_a_sound_card_that_goes_and_comes_back_needs_no_restart(tiny_bundle: Bun
         (["--script", "hello", "--seconds", "0"], "--seconds: expected 0.1 to", ""),
         (["--script", "hello", "--offline"], "--offline: expected --seconds", "--seconds 60"),
         (["--keys", "--offline", "--seconds", "3"], "--keys: expected a clock", "leave one"),
+        (
+            ["--script", "hello", "--offline", "--seconds", "3", "--frames-ms", "0"],
+            "--frames-ms: expected 0.01",
+            "",
+        ),
         (["--script", "hello", "--voices", "17"], "--voices: expected 1 to 16", ""),
         (["--script", "hello", "--wav", "x.mp3"], "--wav x.mp3: expected a name that ends in .wav", ""),
         ([], "--profile sim: expected --script or --keys", "--script hello"),

@@ -1,0 +1,286 @@
+"""What plays, read and checked before anything does; and the front: jacks, keys and orders become notes on a desk."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+from bundles import tiny_files, tiny_manifest
+
+from device import bundle as bundles
+from device.bundle import Bundle
+from device.control import Layout
+from device.engine import (
+    BEND,
+    EVENTS,
+    RELEASE,
+    SAMPLE_RATE_HZ,
+    START,
+    WRITTEN,
+    Desk,
+    advance,
+    counted,
+    hand_over,
+    make,
+    memory_size,
+)
+from device.errors import DarkrackError
+from device.instrument import Front, Part, Plan, again, read_parts, warm_up
+from device.keyboard import GateEdge, PotTurn
+from device.partials import NoteFrames, Partials, nominal_hz
+from device.patch import Patch
+from device.scan import FOLLOW_SEMITONES
+from device.script import PITCH_ZERO_MIDI
+from device.voices import fill
+from device.worker import Setup
+
+RATE_HZ = SAMPLE_RATE_HZ
+MS = 1_000_000
+ORIGIN_NS = 5_000_000_000
+NAMES = ("A", "B", "C", "D", "E", "F", "G", "H")
+TONE = NoteFrames(
+    np.full((1, 128), 3, np.float32), np.ones((1, 128), np.float32), np.zeros(1, np.float32), 50, 124
+)
+
+
+# Reading.
+
+
+def test_a_plan_becomes_a_part_for_each_bundle_with_numbers_of_their_own(
+    tiny_bundle: Bundle, tiny_samples_bundle: Bundle
+) -> None:
+    plan = Plan((tiny_bundle.path, tiny_samples_bundle.path, tiny_bundle.path), preset="Harp")
+    parts = read_parts(plan, 8)
+    assert [part.setup.epoch for part in parts] == [0, 1, 2]
+    assert [part.layout.epoch for part in parts] == [0, 1, 2]
+    assert [part.setup.bundle for part in parts] == list(plan.bundles)
+    # The preset is the first one's; the others have their own.
+    assert [part.setup.patch.preset for part in parts] == ["Harp", None, None]
+    for part in parts:
+        manifest = bundles.read(part.setup.bundle).manifest
+        assert part.layout.attributes == tuple(one.name for one in manifest.attributes)
+        assert part.layout.pitch_range_midi == manifest.pitch_range_midi
+        assert part.layout.patch == part.setup.patch
+
+
+def test_pots_turn_attributes_the_most_obedient_first(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (part,) = read_parts(Plan((tiny_bundle.path,)), 8)
+    assert len(part.knobs) == len(part.layout.attributes), "four attributes for eight pots"
+    assert part.knobs[-1] == "Wind noise, breath", "which was not measured"
+    manifest = tiny_manifest()
+    manifest["quality"] = {"evaluation": {"confirmed_knobs": ["Wind noise, breath"]}}
+    path = tmp_path / "proved.rack"
+    bundles.write(path, manifest, tiny_files(tiny_bundle.model()))
+    (part,) = read_parts(Plan((path,)), 2)
+    assert part.knobs[0] == "Wind noise, breath"
+    assert len(part.knobs) == 2
+
+
+def test_a_patch_is_read_against_every_bundle(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    patch = tmp_path / "mine.toml"
+    patch.write_text('[voice]\npreset = "Harp"\nrelease_ms = 300\n[attributes]\nTrumpet = 0.5\n')
+    (part,) = read_parts(Plan((tiny_bundle.path,), patch=patch), 8)
+    assert (part.setup.patch.preset, part.setup.patch.release_s) == ("Harp", 0.3)
+    assert part.setup.patch.attributes == {"Trumpet": 0.5}
+    patch.write_text("[attributes]\nTrumpets = 0.5\n")
+    with pytest.raises(DarkrackError, match="did you mean 'Trumpet'"):
+        read_parts(Plan((tiny_bundle.path,), patch=patch), 8)
+
+
+def test_what_cannot_be_played_is_refused_before_anything_plays(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(DarkrackError, match=r"nothing\.rack"):
+        read_parts(Plan((tiny_bundle.path, tmp_path / "nothing.rack")), 8)
+    with pytest.raises(DarkrackError, match="did you mean 'Reed'"):
+        read_parts(Plan((tiny_bundle.path,), preset="Reeds"), 8)
+    with pytest.raises(DarkrackError, match="float32"):
+        read_parts(Plan((tiny_bundle.path,), variant="int4"), 8)
+
+
+def test_a_part_set_up_again_differs_in_its_number_alone(tiny_bundle: Bundle) -> None:
+    (part,) = read_parts(Plan((tiny_bundle.path,)), 8)
+    other = again(part, 9)
+    assert (other.setup.epoch, other.layout.epoch) == (9, 9)
+    assert again(other, 0) == part
+
+
+def test_warming_up_leaves_no_trace() -> None:
+    warm_up(3)
+
+
+# The front.
+
+
+class Stage:
+    """A front on a desk whose shelf has one table."""
+
+    def __init__(self, tmp_path: Path, script: str, profile: str = "sim", patch: Patch | None = None) -> None:
+        path = tmp_path / "written.toml"
+        path.write_text(script)
+        self.desk: Desk = make(np.zeros(memory_size(4), np.uint8), 4)
+        fill(self.desk.state, 0, TONE, 440.0, Partials())
+        hand_over(self.desk.shelf, 0, 1)
+        nowhere = Path("nowhere.rack")
+        chosen = Patch(release_s=0.05) if patch is None else patch
+        layout = Layout(0, chosen, NAMES, (36.0, 84.0))
+        self.part = Part(Setup(0, nowhere, chosen), layout, NAMES, 16_000.0)
+        plan = Plan((nowhere,), profile=profile, script=str(path))
+        self.front = Front(self.desk, plan, self.part, ORIGIN_NS)
+        self.now_ns = ORIGIN_NS
+
+    def run(self, seconds: float) -> None:
+        """Passes and blocks in turn, a millisecond each."""
+        out = np.zeros((RATE_HZ // 1000, 2), np.float32)
+        for _ in range(round(seconds * 1000)):
+            self.now_ns += MS
+            if (self.now_ns - ORIGIN_NS) % self.front.pass_ns == 0:
+                self.front.step(self.now_ns)
+            advance(self.desk, out, self.now_ns)
+
+    def count(self, name: str) -> int:
+        return counted(self.desk)[name]
+
+    def events(self, *kinds: int) -> list[np.void]:
+        written = int(self.desk.cursor[WRITTEN])
+        assert written <= EVENTS
+        return [event for event in self.desk.events[:written] if not kinds or event["kind"] in kinds]
+
+    def held(self) -> list[float]:
+        return sorted(
+            round(69 + 12 * float(np.log2(voice["f0_goal_hz"] / 440)), 1)
+            for voice in self.desk.state.voice
+            if voice["active"] and not voice["released"]
+        )
+
+
+def test_a_script_reaches_the_desk_through_chips_and_drivers(tmp_path: Path) -> None:
+    stage = Stage(
+        tmp_path,
+        """
+seconds = 2
+[pot.3]
+at = 0.9
+[pitch]
+notes = [48, 62]
+[gate]
+pulses = [[0.0503, 0.2], [0.3001, 0.5]]
+[[keys]]
+notes = [[0.1, 0.2, 72, 100]]
+""",
+    )
+    stage.run(0.15)
+    assert stage.held() == [48.0, 72.0]
+    stage.run(0.25)
+    assert stage.held() == [62.0]
+    stage.run(0.3)
+    assert stage.held() == []
+    times_ms = [(int(event["time_ns"]) - ORIGIN_NS) / MS for event in stage.events(START, RELEASE)]
+    np.testing.assert_allclose(times_ms, [50.3, 100, 200, 300, 300.1, 500], atol=1e-3)
+    settings = stage.desk.settings[: len(NAMES)]
+    assert settings[2] == pytest.approx(0.9, abs=0.01)
+    np.testing.assert_allclose(np.delete(settings, 2), 0.5, atol=0.01)
+    assert stage.count("control_beat_ns") == stage.now_ns
+
+
+@pytest.mark.parametrize(("profile", "pass_ms"), [("sim", 1), ("sim-slow", 10)])
+def test_the_profile_says_how_often_it_looks(tmp_path: Path, profile: str, pass_ms: int) -> None:
+    stage = Stage(tmp_path, "seconds = 1\n[gate]\npulses = [[0.0123, 0.05]]\n[pitch]\nnotes = [50]", profile)
+    assert stage.front.pass_ns == pass_ms * MS
+    stage.run(0.1)
+    (start,) = stage.events(START)
+    assert start["time_ns"] == ORIGIN_NS + 12_300_000, "whenever it looked, the edge has its own time"
+
+
+def test_edges_that_came_faster_than_they_were_read_are_counted_and_the_gate_does_not_stick(
+    tmp_path: Path,
+) -> None:
+    pulses = ", ".join(f"[{0.0101 + n * 0.0002:.4f}, {0.0102 + n * 0.0002:.4f}]" for n in range(40))
+    stage = Stage(
+        tmp_path, f"seconds = 1\n[gate]\npulses = [{pulses}]\n[pitch]\nnotes = [50]\nstep_s = 1", "sim-slow"
+    )
+    stage.run(0.2)
+    # Eighty edges in eight milliseconds, of which the kernel keeps the last sixteen between two passes of ten.
+    assert stage.count("lost_edges") == 80 - 16
+    assert len(stage.events(START)) == 8
+    assert stage.held() == []
+
+
+def test_garbage_lasts_as_long_as_it_was_planted(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, "seconds = 9\n[pitch]\nnotes = [50]\nstep_s = 9\n[gate]\npulses = [[0.01, 8]]")
+    stage.run(0.05)
+    stage.front.spoil(0.1)
+    stage.run(0.1)
+    faults = stage.count("adc_faults")
+    assert faults > 30
+    stage.run(0.02)
+    faults = stage.count("adc_faults")
+    stage.run(0.2)
+    assert stage.count("adc_faults") == faults
+    assert stage.held() == [50.0]
+    np.testing.assert_allclose(stage.desk.settings[: len(NAMES)], 0.5, atol=0.02)
+
+
+def test_the_computers_keyboard_turns_pots_plays_the_gate_and_sends_notes(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, "seconds = 1\nloop = true")
+    stage.run(0.05)
+    stage.front.play(stage.now_ns, PotTurn(pot=3, position=0.75), 60)
+    stage.run(0.2)
+    assert stage.desk.settings[2] == pytest.approx(0.75, abs=0.01)
+    stage.front.play(stage.now_ns + 1, GateEdge(1), 57)
+    stage.run(0.01)
+    assert stage.held() == [57.0]
+    assert stage.events(START)[0]["time_ns"] == stage.now_ns - 10 * MS + 1
+    stage.front.play(stage.now_ns, GateEdge(0), 57)
+    stage.front.play(stage.now_ns, mido.Message("note_on", note=64, velocity=90), 64)
+    stage.run(0.01)
+    assert stage.held() == [64.0]
+    low = PITCH_ZERO_MIDI + 1
+    stage.front.play(stage.now_ns, GateEdge(1), low)
+    stage.run(0.01)
+    assert stage.held() == [low, 64.0]
+
+
+def test_going_over_to_another_bundle_rings_out_what_sounds_and_tells_its_knobs(tmp_path: Path) -> None:
+    stage = Stage(
+        tmp_path, "seconds = 9\n[pitch]\nnotes = [50, 55]\n[gate]\npulses = [[0.01, 0.2], [0.3, 0.5]]"
+    )
+    stage.run(0.1)
+    assert stage.held() == [50.0]
+    layout = dataclasses.replace(stage.part.layout, epoch=4, attributes=("X", "A"))
+    stage.front.set_up(dataclasses.replace(stage.part, layout=layout, knobs=("A", None)), stage.now_ns)
+    stage.run(0.05)
+    assert stage.held() == []
+    assert stage.desk.settings[1] == pytest.approx(0.5, abs=0.01)
+    assert np.isnan(stage.desk.settings[[0, 2]]).all()
+    stage.run(0.2)
+    assert stage.held() == [55.0]
+    assert 4 in stage.desk.wish["epoch"]
+
+
+def test_when_it_is_over_everything_is_let_go_and_nothing_begins(tmp_path: Path) -> None:
+    stage = Stage(
+        tmp_path,
+        "seconds = 9\n[pitch]\nnotes = [50, 55]\n[gate]\npulses = [[0.01, 0.2], [0.3, 8]]\n"
+        "[[keys]]\nnotes = [[0.05, 8, 72, 100]]",
+    )
+    stage.run(0.1)
+    assert stage.held() == [50.0, 72.0]
+    stage.front.finish(stage.now_ns)
+    stage.run(0.5)
+    assert not stage.desk.state.voice["active"].any()
+    assert len(stage.events(START)) == 2
+    assert stage.count("control_beat_ns") == stage.now_ns, "it still lives"
+
+
+def test_a_volt_is_an_octave_from_end_to_end_of_the_converter(tmp_path: Path) -> None:
+    notes = [36, 48, 60, 84, 101, 127]
+    pulses = ", ".join(f"[{0.05 * n + 0.01}, {0.05 * n + 0.04}]" for n in range(len(notes)))
+    stage = Stage(tmp_path, f"seconds = 1\n[pitch]\nnotes = {notes}\n[gate]\npulses = [{pulses}]")
+    stage.run(0.4)
+    played = [69 + 12 * float(np.log2(event["f0_hz"] / 440)) for event in stage.events(START)]
+    np.testing.assert_allclose(played[:5], notes[:5], atol=FOLLOW_SEMITONES)
+    assert played[5] == pytest.approx(36 + 12 * 6.6, abs=0.05), "3.3 V at half a volt an octave is the end"
+    assert not stage.events(BEND)
+    assert stage.events(START)[0]["f0_hz"] == pytest.approx(nominal_hz(36), rel=2e-3)
