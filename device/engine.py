@@ -395,12 +395,12 @@ def _take_offers(desk):  # type: ignore[no-untyped-def]
 
 @compiled(fastmath=FAST)
 def _limited(x):  # type: ignore[no-untyped-def]
-    """Soft limiter: straight up to the knee, then ever flatter towards 1 (slope and value continuous)."""
+    """Soft limiter: straight up to the knee, then ever flatter towards 1; value, slope and curvature are continuous."""
     over = abs(x) - np.float32(KNEE)
     if over <= 0:
         return x
-    over = min(over, np.float32(1e9)) / np.float32(1 - KNEE)  # the largest floats would become infinite here
-    y = np.float32(KNEE) + np.float32(1 - KNEE) * over / (1 + over)
+    # Of tanh the curvature is 0 at 0: one peak a little over the knee is no click.
+    y = np.float32(KNEE) + np.float32(1 - KNEE) * np.tanh(over / np.float32(1 - KNEE))
     return y if x > 0 else -y
 
 

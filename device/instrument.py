@@ -37,7 +37,7 @@ from device.errors import DarkrackError
 from device.keyboard import GateEdge, Played, PotTurn
 from device.knobs import choose_attributes
 from device.midi import Receiver
-from device.partials import Partials
+from device.partials import HEARD_SHARE, Partials
 from device.patch import Patch, read_patch
 from device.process import FRONT_PRIORITY, surroundings
 from device.profile import Profile, read_profile
@@ -46,7 +46,6 @@ from device.script import PITCH_ZERO_MIDI, Script, read_script, wire
 from device.simulation import CHANNELS, Clock
 from device.stft import Stft
 from device.timbre import Timbre
-from device.voices import NYQUIST_SHARE
 from device.worker import Setup, Worker
 
 NOBODY = "nobody"  # the script that does nothing
@@ -107,7 +106,7 @@ def read_parts(plan: Plan, pots: int) -> list[Part]:
 
 def heard_hz(grid: Partials | Stft) -> float:
     """What nothing is above, played at any pitch: samples go up with it, partials stay under the grid's limit."""
-    return grid.limit_hz if isinstance(grid, Partials) else NYQUIST_SHARE * SAMPLE_RATE_HZ
+    return grid.limit_hz if isinstance(grid, Partials) else HEARD_SHARE * SAMPLE_RATE_HZ
 
 
 def _check_size(path: Path, grid: Partials | Stft) -> None:

@@ -116,7 +116,7 @@ K_WEIGHTING = (
     ((1.0, -2.0, 1.0), (1.0, -1.99004745483398, 0.99007225036621)),
 )
 K_OFFSET_DB = -0.691  # its formula takes off what the weighting adds at 997 Hz
-HEARD_SHARE = 0.45  # of the sample rate: the voices play no partial above
+HEARD_SHARE = 0.45  # of the sample rate: the voices play nothing above
 
 
 def loudness_db(note: NoteFrames, f0_hz: float) -> float:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from device.compiled import FAST, compiled
 from device.envelope import envelope, envelope_gain
-from device.partials import NoteFrames, Partials
+from device.partials import HEARD_SHARE, NoteFrames, Partials
 from device.samples import read_samples
 from device.stft import NoteSamples
 
@@ -46,7 +46,6 @@ SHORTEST_MORPH_S = 0.02
 GONE = 10 ** (-90 / 20)  # amplitude below which a released voice is over
 INAUDIBLE = 10 ** (-130 / 20)  # amplitude below which a partial is not computed; keeps denormals out, too
 LOUDEST = 100.0  # the largest amplitude a cell may have (+40 dB)
-NYQUIST_SHARE = 0.45  # of the sample rate: no partial above
 LIMIT_SOFTNESS = 0.05  # partials fade over this share of the band below the limit
 # A held note turns back somewhere in the outer quarter of its loop, so that it never repeats itself exactly.
 WANDER = 0.25
@@ -381,7 +380,7 @@ def fill_frames(  # type: ignore[no-untyped-def]  # noqa: PLR0917
     sample_rate_hz = s.rate_hz[0]
     table.kind, table.rows, table.frames = FRAMES, rows, frames
     table.rate_hz, table.f0_hz = frame_rate_hz, f0_hz
-    table.limit_hz = min(limit_hz, NYQUIST_SHARE * sample_rate_hz)
+    table.limit_hz = min(limit_hz, HEARD_SHARE * sample_rate_hz)
     table.loop_end = min(max(loop_end, 0), frames - 1)
     table.loop_start = min(max(loop_start, 0), table.loop_end)
     table.decay_per_s = 0.0
