@@ -27,6 +27,7 @@ Floats = npt.NDArray[np.float64]
 # error; it keeps exp from overflowing.
 LARGEST_LOG = 20.0
 FADED_SHARE = 0.3  # of a training note, at its end, that is faded out
+SILENCE = 10 ** (-180 / 20)
 LOUDEST_S = 0.03  # how long the loudest moment is, which is brought to RMS 1
 # Training notes keep the level they were recorded at. The loudest 30 ms of the 60 NSynth notes have RMS -13 to -4 dB,
 # the median -8; what is MOST_RAISED_DB fainter than that is meant to be faint.
@@ -111,16 +112,14 @@ def decode_samples(output: npt.NDArray[np.floating], grid: Stft, pitch_midi: flo
     """
     audio = invert(output, grid)
     rate_hz = float(grid.sample_rate_hz)
-    loudest = _loudest_rms(audio, round(LOUDEST_S * rate_hz))
     f0_hz = nominal_hz(pitch_midi)
-    if loudest > 10 ** (-180 / 20):  # else it is silent
-        audio *= min(1 / loudest, 10 ** (MOST_GAIN_DB / 20))
+    if np.abs(audio).max() > SILENCE:
         period = tuned_period(audio[: _last_end(grid)], rate_hz / f0_hz)
         f0_hz = rate_hz / period
         found = _best_loop(audio, grid, period)
         if found is not None:
             return _looped(audio, grid, found, f0_hz)
-    whole = audio.astype(np.float32)
+    whole = (audio * _gain(audio, rate_hz)).astype(np.float32)
     return NoteSamples(whole, rate_hz, f0_hz, float(len(whole)), float(len(whole)), 0.0)
 
 
@@ -210,10 +209,12 @@ def _finest(curve: Floats) -> tuple[float, float]:
     return peak + shift, float(middle - 0.25 * (left - right) * shift)
 
 
-def _loudest_rms(audio: Floats, samples: int) -> float:
-    energy = np.concatenate([[0.0], np.cumsum(audio**2)])
-    samples = min(max(samples, 1), len(audio))
-    return math.sqrt(max(float((energy[samples:] - energy[:-samples]).max()) / samples, 0.0))
+def _gain(played: Floats, rate_hz: float) -> float:
+    """What brings the loudest moment of what is played to RMS 1, or as near as a faint note may come."""
+    energy = np.concatenate([[0.0], np.cumsum(played**2)])
+    moment = min(max(round(LOUDEST_S * rate_hz), 1), len(played))
+    loudest = math.sqrt(max(float((energy[moment:] - energy[:-moment]).max()) / moment, 0.0))
+    return min(1 / max(loudest, SILENCE), 10 ** (MOST_GAIN_DB / 20))
 
 
 def _last_end(grid: Stft) -> int:
@@ -280,6 +281,8 @@ def _looped(audio: Floats, grid: Stft, found: Match, f0_hz: float) -> NoteSample
     together = np.sqrt((1 - into) ** 2 + into**2 + 2 * max(alike, 0.0) * into * (1 - into))
     level = np.concatenate([level, np.zeros(max(stop - len(level), 0))])[:stop]
     samples = ((1 - into) * level + into * earlier[:stop]) / together
+    since_s = np.maximum(np.arange(stop) - begin, 0) / rate_hz
+    samples *= _gain(samples * 10 ** (decay * since_s / 20), rate_hz)
     return NoteSamples(samples.astype(np.float32), rate_hz, f0_hz, float(begin), float(loop_end), decay)
 
 
