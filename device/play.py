@@ -55,6 +55,7 @@ READY_S = 120.0  # longest wait for the first frames; compiling on a slow board 
 WATCHED_S = 60
 AROUND_SAMPLES = SAMPLE_RATE_HZ // 5  # wider than the median around a click and the filter before it
 FRAME_SAMPLES = round(CLICK_FRAME_S * SAMPLE_RATE_HZ)
+MOST_CLICKS = 100  # whose times are remembered
 RING_OUT_S = 1.0  # after the last key, before the fade
 
 
@@ -244,6 +245,7 @@ class Watch:
         )
         self.peak = 0.0
         self.clicks = 0
+        self.clicks_s: list[float] = []  # when, the first of them
         self.listened_s = 0.0
 
     def hear(self, sound: Array) -> None:
@@ -267,7 +269,10 @@ class Watch:
         if after_samples:  # the frames of the next look are those of this one
             end -= end % FRAME_SAMPLES
         for time_s in clicks(heard, SAMPLE_RATE_HZ, self._limit_hz):
-            self.clicks += self._before_samples <= round(time_s * SAMPLE_RATE_HZ) < end
+            if self._before_samples <= round(time_s * SAMPLE_RATE_HZ) < end:
+                self.clicks += 1
+                at_s = self.listened_s - self._before_samples / SAMPLE_RATE_HZ + time_s
+                self.clicks_s += [round(at_s, 3)] if len(self.clicks_s) < MOST_CLICKS else []
         self.listened_s += (end - self._before_samples) / SAMPLE_RATE_HZ
         first = max(end - AROUND_SAMPLES, 0)
         self._heard, self._samples = [heard[first:]], len(heard) - first
@@ -586,6 +591,7 @@ def report_on(  # noqa: PLR0917
         "planted": dict(faults),
         "stuck_voices": stuck,
         "clicks": watch.clicks,
+        "clicks_s": watch.clicks_s,
         "listened_s": round(watch.listened_s, 3),
         "peak": round(watch.peak, 4),
         "temperature_c": temperature_c(),

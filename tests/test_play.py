@@ -277,5 +277,6 @@ def test_the_watch_finds_a_click_wherever_a_minute_ends() -> None:
     watch.finish()
     found = clicks(sound, rate, LIMIT_HZ)
     assert watch.clicks == len(found) >= len(places)
+    assert watch.clicks_s == pytest.approx(found, abs=1e-3)
     assert watch.listened_s == pytest.approx(seconds, abs=1 / rate)
     assert watch.peak == pytest.approx(np.abs(sound).max())
