@@ -207,7 +207,7 @@ def _offline(  # noqa: PLR0917
 
     begin_s = time.monotonic()
     offline = Offline(plan, parts, args.block, constant_ns, script, args.frames_ms * 1e-3)
-    watch = Watch(parts[0].limit_hz)
+    watch = Watch(max(part.limit_hz for part in parts))
     played_s = 0.0
 
     def play(span_s: float) -> None:
@@ -475,7 +475,7 @@ def _live(  # noqa: PLR0917
     def stop(_number: int, _frame: FrameType | None) -> None:
         asked_to_stop.set()
 
-    watch = Watch(parts[0].limit_hz)
+    watch = Watch(max(part.limit_hz for part in parts))
     with contextlib.ExitStack() as stack:
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.signal(number, stop))

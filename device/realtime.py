@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ import numpy.typing as npt
 from device import bundle as bundles
 from device.errors import DarkrackError
 from device.files import atomic_path, write_json
+
+if TYPE_CHECKING:
+    from device.engine import Desk
 
 Array = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -250,9 +253,9 @@ def measure(bundle: bundles.Bundle, block_frames: int, load: str, lengths_s: Len
         null, desk = supervisor.audio.null, supervisor.desk
         stack.enter_context(_load(load, bundle))
 
-        supervisor.fetch()  # the ring is empty now: what it could not take was before this
+        supervisor.fetch()
         lost, begun_ns = int(desk.counts[N["capture_lost_samples"]]), null.begun_ns
-        first_sample = int(desk.captured[READ]) + lost
+        first_sample = int(desk.captured[READ]) + _not_captured(desk)
         pieces: list[Array] = []
         marks: dict[float, tuple[Ints, Ints, Ints]] = {}
         wanted_s = [*plot.one_s, *plot.eight_s]
@@ -299,6 +302,18 @@ def measure(bundle: bundles.Bundle, block_frames: int, load: str, lengths_s: Len
         late_events=late_events,
         morphs_hz=(round(morphs_hz[0], 1), round(morphs_hz[1], 1)),
     )
+
+
+def _not_captured(desk: Desk) -> int:
+    """How many samples were rendered before the capture began, and while its ring was full."""
+    from device.engine import WRITTEN, N
+
+    # A block is captured before it is counted: between the two the difference is a block too small.
+    seen = []
+    for _ in range(5):
+        seen.append(int(desk.counts[N["samples"]]) - int(desk.captured[WRITTEN]))
+        time.sleep(0.001)
+    return max(seen)
 
 
 def _telling_pot(bundle: bundles.Bundle, knobs: Sequence[str | None]) -> int:
@@ -513,7 +528,7 @@ def measure_callback(bundle: bundles.Bundle, kind: str, load: str, seconds: floa
     return Lateness(kind, load, ready, int(finished[BINS_PER_BLOCK:].sum()))
 
 
-def _fill(desk: Any) -> None:
+def _fill(desk: Desk) -> None:
     """Eight held notes whose 80 partials all sound."""
     from device.engine import START, hand_over, push
     from device.partials import NoteFrames, Partials, nominal_hz
