@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from device.errors import DarkrackError
@@ -162,6 +163,7 @@ def test_every_real_note_is_held_without_a_click_in_tune_and_at_its_level(darkra
         if level(late).rms_dbfs > -90:
             cents = [pitch_cents(one, RATE_HZ, nominal_hz(60)) for one in (early, late)]
             assert abs(cents[0] - cents[1]) < 3, name
+            assert max(abs(cents[0]), abs(cents[1])) < 6, name  # measured 3.5 for a mallet; 0.2 on average
         # The loop sounds like what was in its place.
         part = invert(target(audio, GRID), GRID)[round(sample.loop_start) : round(sample.loop_end)]
         if sample.decay_db_per_s == 0:
@@ -170,11 +172,45 @@ def test_every_real_note_is_held_without_a_click_in_tune_and_at_its_level(darkra
     # A moment of .1 s against a second: where a note breathes they may differ.
     assert np.abs(np.log2(brightness)).max() < 0.5
     assert np.abs(np.log2(brightness)).mean() < 0.1
-    assert (sustained, decaying) == (28, 32)
+    assert (sustained, decaying) == (31, 29)
 
 
-@pytest.mark.parametrize("midi", [33.0, 44.0, 60.0, 76.0, 93.0])
-@pytest.mark.parametrize("cents", [-25.0, 0.0, 17.0])
+@pytest.mark.data
+def test_what_is_held_goes_on_as_the_recording_does(darkrack_data: Path) -> None:
+    """The network gives one second; the recordings have three before the key was let go."""
+    wrong_db, flutter_db = [], []
+    for _, audio in nsynth(darkrack_data):
+        sound = held(decode_samples(target(audio, GRID), GRID, 60.0), nominal_hz(60), 2.0)[:, 0]
+        fell_db = [
+            level(whole[round(0.1 * rate_hz) :][: round(0.3 * rate_hz)]).rms_dbfs
+            - level(whole[round(1.5 * rate_hz) :][: round(0.3 * rate_hz)]).rms_dbfs
+            for whole, rate_hz in ((sound, RATE_HZ), (audio, GRID.sample_rate_hz))
+        ]
+        wrong_db.append(abs(min(fell_db[0], 60.0) - min(fell_db[1], 60.0)))
+        recorded = audio[round(0.26 * GRID.sample_rate_hz) : round(0.68 * GRID.sample_rate_hz)]
+        looped = sound[round(0.7 * RATE_HZ) : round(1.9 * RATE_HZ)]
+        flutter_db.append(sway_db(looped, RATE_HZ) - sway_db(recorded, GRID.sample_rate_hz))
+    assert np.mean(wrong_db) < 5.2  # measured 4.7; 5.6 by the rule of note frames
+    assert np.mean(flutter_db) < 0.1  # measured -0.03
+    assert np.max(flutter_db) < 1.8  # measured 1.3
+
+
+def sway_db(audio: Audio, rate_hz: int) -> float:
+    """How far six bands of a note vary about their slopes, in moments of 40 ms; those within 30 dB of the loudest."""
+    moment = round(0.04 * rate_hz)
+    pieces = np.lib.stride_tricks.sliding_window_view(audio, moment)[:: moment // 2] * np.hanning(moment)
+    power = np.abs(np.fft.rfft(pieces, axis=1)) ** 2
+    hz, edges = np.fft.rfftfreq(moment, 1 / rate_hz), np.geomspace(150, 7000, 7)
+    bands = [power[:, (hz >= low) & (hz < high)].sum(axis=1) for low, high in itertools.pairwise(edges)]
+    levels_db = 10 * np.log10(np.array(bands) + 1e-12)
+    levels_db = levels_db[levels_db.mean(axis=1) > levels_db.mean(axis=1).max() - 30]
+    at = np.arange(levels_db.shape[1])
+    slopes = np.array([np.polyval(np.polyfit(at, one, 1), at) for one in levels_db])
+    return float((levels_db - slopes).std(axis=1).mean())
+
+
+@pytest.mark.parametrize("midi", [28.0, 33.0, 44.0, 60.0, 76.0, 93.0, 108.0])
+@pytest.mark.parametrize("cents", [-45.0, -25.0, 0.0, 17.0, 39.0])
 def test_the_pitch_that_came_out_is_measured_and_played_as_asked(midi: float, cents: float) -> None:
     sample = decode_samples(target(note(midi, cents=cents), GRID), GRID, midi)
     assert 1200 * np.log2(sample.f0_hz / nominal_hz(midi)) == pytest.approx(cents, abs=1.0)
@@ -188,6 +224,33 @@ def test_a_note_far_off_its_pitch_is_taken_as_it_was_asked_for() -> None:
     assert sample.f0_hz == nominal_hz(60)
 
 
+def test_vibrato_is_held_at_the_pitch_of_its_loop() -> None:
+    """Of 5 Hz and 30 cents either way: a loop may be of any part of it."""
+    seconds = np.arange(GRID.samples) / GRID.sample_rate_hz
+    turns = seconds + 30 / 1200 * np.log(2) * np.sin(2 * np.pi * 5 * seconds) / (2 * np.pi * 5)
+    audio = sum(0.3 / k * np.sin(2 * np.pi * k * nominal_hz(60) * turns) for k in range(1, 8))
+    sample = decode_samples(target(np.asarray(audio), GRID), GRID, 60.0)
+    sound = held(sample, nominal_hz(60), 3.0)
+    assert abs(pitch_cents(sound[SECOND : 3 * SECOND], RATE_HZ, nominal_hz(60))) < 2.0
+    assert clicks(sound, RATE_HZ, HEARD_HZ) == []
+
+
+def test_a_strong_octave_does_not_take_half_a_period() -> None:
+    audio = note(60) + 5 * note(72)
+    sample = decode_samples(target(audio, GRID), GRID, 60.0)
+    turns = (sample.loop_end - sample.loop_start) * sample.f0_hz / sample.sample_rate_hz
+    assert turns == pytest.approx(round(turns), abs=0.05)
+
+
+def test_a_note_that_falls_and_stays_is_held() -> None:
+    """Bowed and blown notes begin with an accent: only what still falls at the end is struck."""
+    seconds = np.arange(GRID.samples) / GRID.sample_rate_hz
+    for to_db in (-5.0, -8.0):
+        audio = note(60) * 10 ** (to_db * np.minimum(seconds / 0.35, 1.0) / 20)
+        sample = decode_samples(target(audio, GRID), GRID, 60.0)
+        assert sample.decay_db_per_s == 0.0, to_db
+
+
 @pytest.mark.parametrize("decay_db_per_s", [-6.0, -15.0, -40.0])
 def test_a_decay_is_taken_out_of_the_loop_and_given_back(decay_db_per_s: float) -> None:
     sample = decode_samples(target(note(60, decay_db_per_s), GRID), GRID, 60.0)
@@ -197,6 +260,17 @@ def test_a_decay_is_taken_out_of_the_loop_and_given_back(decay_db_per_s: float) 
     assert levels_db[0] - levels_db[1] == pytest.approx(-0.7 * decay_db_per_s, abs=1.5)
     assert levels_db[1] - levels_db[2] == pytest.approx(-1.0 * decay_db_per_s, abs=1.5)
     assert clicks(sound, RATE_HZ, HEARD_HZ) == []
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+def test_a_bent_note_falls_without_a_halt_from_its_beginning_into_the_loop(ratio: float) -> None:
+    """An octave up, it comes to the loop, whose decay was taken out, in half the time."""
+    sample = decode_samples(target(note(60, -40.0), GRID), GRID, 60.0)
+    sound = held(sample, ratio * nominal_hz(60), 1.0)[:RATE_HZ]
+    levels_db = [level(piece).rms_dbfs for piece in sound.reshape(10, -1, 2)]
+    falls_db = -np.diff(levels_db)[1:]  # 4 dB each in the loop, and ratio times that before it
+    assert falls_db.min() > min(ratio, 1.0) * 4 - 0.7
+    assert falls_db.max() < max(ratio, 1.0) * 4 + 0.7
 
 
 def test_the_planted_seam_is_found() -> None:
@@ -240,6 +314,28 @@ def test_any_output_becomes_a_sample_that_voices_can_play(seed: int, midi: float
     assert sample.decay_db_per_s <= 0
     sound = held(sample, nominal_hz(midi), 0.5)
     assert np.isfinite(sound).all()
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from([16, 64, 512, 2048]),
+    st.sampled_from([1, 2, 4, 8]),
+    st.integers(2, 40),
+    st.sampled_from([1000, 8000, 44_100, 192_000]),
+    st.floats(0, 127),
+)
+@example(16, 4, 2, 1000, 0.0)  # no sample of it is before the fade
+def test_any_grid_that_a_bundle_may_have_is_played(
+    fft_samples: int, parts: int, frames: int, rate_hz: int, midi: float
+) -> None:
+    grid = Stft(fft_samples, fft_samples // parts, frames, rate_hz)
+    rng = np.random.default_rng(frames)
+    planes = rng.normal(0, 1, (1, 2, grid.bins, grid.frames))
+    sample = decode_samples(planes, grid, midi)
+    assert np.isfinite(sample.samples).all()
+    assert 0 <= sample.loop_start <= sample.loop_end <= len(sample.samples) <= grid.samples
+    if sample.loop_end < len(sample.samples):
+        assert len(sample.samples) >= sample.loop_end + GUARD_SAMPLES
 
 
 # In a voice
