@@ -30,7 +30,7 @@ SAMPLE_RATE_HZ = 48_000
 BLOCK_SAMPLES = 256  # as an instrument asks for them: 5.3 ms
 VOICES = 8
 LOWEST_KEY = 36  # the lowest note of the trained range has the most partials
-SOFT_EDGE = 0.95  # the voices fade what lies above this share of the limit
+SOFT_EDGE = 0.85  # the voices fade what lies above this share of the limit
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ SHORTEST_MORPH_S = 0.02
 GONE = 10 ** (-90 / 20)  # amplitude below which a released voice is over
 INAUDIBLE = 10 ** (-130 / 20)  # amplitude below which a partial is not computed; keeps denormals out, too
 LOUDEST = 100.0  # the largest amplitude a cell may have (+40 dB)
-LIMIT_SOFTNESS = 0.05  # partials fade over this share of the band below the limit
+# Partials fade over this share of the band below the limit, squared. What a loud partial near the limit does within
+# milliseconds spreads beyond it: of 90 minutes of stress 17 ms were clicks at .05 (not squared), 3 at .1, none at .15.
+LIMIT_SOFTNESS = 0.15
 # A held note turns back somewhere in the outer quarter of its loop, so that it never repeats itself exactly.
 WANDER = 0.25
 SAME_PITCH = 1e-4  # relative: nearer than that (0.2 cents) to the pitch of its table a voice needs no tilt
@@ -508,7 +510,7 @@ def _limit(s, v, glide, step):  # type: ignore[no-untyped-def]
         frequency_hz = min(to_ratio[r] * f0_hz, limit_hz)
         below = min((limit_hz - frequency_hz) * per_softness, np.float32(1))
         below_limit[r] += (below - below_limit[r]) * np.float32(glide)
-        amplitude = to_amplitude[r] * below_limit[r]
+        amplitude = to_amplitude[r] * below_limit[r] * below_limit[r]
         to_amplitude[r] = amplitude if amplitude > np.float32(INAUDIBLE) else np.float32(0)
         step[r] = np.int32(frequency_hz * turns_per_hz)
 
@@ -598,7 +600,7 @@ def _sampled(s, v, before_hz):  # type: ignore[no-untyped-def]
         s.cells[voice.slot], table.frames, table.loop_start, table.loop_end, voice.place, step, change, mono
     )
     begin = voice.sample_gain
-    if voice.made_samples * table.rate_hz > table.loop_start * s.rate_hz[0]:
+    if voice.place > table.loop_start:  # by place, not by time: a bent note comes there sooner or later
         voice.sample_gain = max(begin * math.exp(table.decay_per_s * SEGMENT / s.rate_hz[0]), 1e-20)
     gain, slope = np.float32(begin), np.float32((voice.sample_gain - begin) / SEGMENT)
     energy = 0.0

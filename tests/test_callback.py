@@ -42,7 +42,8 @@ print(made.native_name)
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The callback linked with its harness and nothing else of ours."""
     folder = tmp_path_factory.mktemp("callback")
-    environment = {**os.environ, **TARGET}
+    # A cache of its own, or functions that were compiled for this before would bring what they called then.
+    environment = {**os.environ, **TARGET, "NUMBA_CACHE_DIR": str(folder / "cache")}
     words = [sys.executable, "-c", OBJECT, str(folder / "made.o")]
     name = subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout.strip()
     for command in (
