@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from device.errors import DarkrackError
 from device.files import atomic_path, write_json
-from device.process import Child
+from device.process import Child, log_to_stderr
 from device.recording import CLICK_FRAME_S, clicks
 from device.render import aligned
 
@@ -112,9 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Play until the end, report; DarkrackError for what is wrong with files, options or the machine."""
     _check_options(args)
-    logging.basicConfig(
-        level=args.log.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    log_to_stderr(args.log.upper())
     from device.instrument import Plan, read_parts
     from device.profile import read_profile
     from device.script import read_script

@@ -1,10 +1,14 @@
-"""The instrument's other processes: started, told what to do, found dead or hanging, ended."""
+"""The instrument's processes: started, told what to do, found dead or hanging, ended; and what they say in the log."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
+import json
+import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +31,10 @@ class Child:
         self._orders, theirs = context.Pipe()
         self.started_ns = time.monotonic_ns()
         name = target.__name__.removeprefix("run_")
-        self.process = context.Process(target=target, args=(*arguments, theirs), name=name, daemon=True)
+        level = logging.getLogger().level
+        self.process = context.Process(
+            target=_run, args=(target, level, *arguments, theirs), name=name, daemon=True
+        )
         self.process.start()
         theirs.close()
 
@@ -83,6 +90,34 @@ class Child:
         if self.alive:
             with contextlib.suppress(OSError):
                 os.kill(self.process.pid or 0, signal.SIGCONT)
+
+
+def log_to_stderr(level: int | str) -> None:
+    """Have this process and the children that it starts log to the standard error output, a JSON object a line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLine())
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _JsonLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """One record: local time, level, process, module, and what was said, with the exception if there was one."""
+        line = {
+            "time": datetime.datetime.fromtimestamp(record.created).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "process": record.processName,
+            "where": record.name,
+            "said": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def _run(target: Callable[..., None], level: int, *arguments: object) -> None:
+    """Body of a child."""
+    log_to_stderr(level)
+    target(*arguments)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 import time
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from device.errors import DarkrackError
-from device.process import Child, surroundings
+from device.process import Child, log_to_stderr, surroundings
 
 LONG_S = 60.0
 
@@ -97,6 +99,31 @@ def test_silence_is_an_error_too_and_a_killed_child_is_dead(memory: SharedMemory
     assert not child.alive
     assert child.process.exitcode == -signal.SIGKILL
     child.end()
+
+
+def run_complainer(memory_name: str, orders: Connection) -> None:
+    """Says two things."""
+    logging.getLogger("device.worker").info("a small thing")
+    logging.getLogger("device.worker").warning('two "lines"\nof it')
+
+
+def test_what_a_child_says_is_a_line_of_json(memory: SharedMemory, capfd: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    root.handlers.clear()  # pytest's
+    try:
+        log_to_stderr("WARNING")
+        child = Child(run_complainer, memory.name)
+        child.process.join(LONG_S)
+        child.end()
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    assert len(lines) == 1
+    said = json.loads(lines[0])
+    assert said["said"] == 'two "lines"\nof it'
+    assert (said["level"], said["process"], said["where"]) == ("warning", "complainer", "device.worker")
 
 
 def test_ctrl_c_is_left_to_the_parent(memory: SharedMemory) -> None:
