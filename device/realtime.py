@@ -637,6 +637,7 @@ KNOB = """
 
 A pot leaps from end to end under a held note; the time is that at which the spectrum (windows of 21 ms) is half-way
 from what it was to what it becomes. Half of a crossfade of 20 ms is in it, and up to 10 ms until the pot is looked at.
+Counted are leaps whose change is clearly larger than what the note does by itself.
 """
 CALLBACK = """
 ## Callback, eight voices held while a pot is swept
@@ -648,8 +649,7 @@ PI4 = """
 A Raspberry Pi 4, worked out from MACs, not measured: a note takes {macs:.1f} million, and one of its cores does
 {least_macs:.1f} to {most_macs:.1f} thousand million a second (XNNPACK's README of 2020: MobileNet v1 in 75 ms on four
 cores, float32; twice that at best with int8). That is {least:.0f} to {most:.0f} notes a second: one held voice
-crossfades {one_least:.0f} to {one_most:.0f} times a second (50 is all that is asked), each of eight {each_least:.0f} to
-{each_most:.0f} times.
+crossfades {one_most:.0f} times a second (more is not asked), each of eight {each_least:.0f} to {each_most:.0f} times.
 """
 WHO = """
 ## Who renders the block
@@ -698,7 +698,6 @@ def page(figures: dict[str, Any], cells: list[Cell], lateness: list[Lateness], p
                 most_macs=PI4_MACS_PER_S[1] / 1e9,
                 least=least,
                 most=most,
-                one_least=min(least, 50),
                 one_most=min(most, 50),
                 each_least=min(least / VOICES, 50),
                 each_most=min(most / VOICES, 50),
