@@ -102,7 +102,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"{row.bundle:<20} {row.variant:<14} {row.size_bytes / 1e3:6.0f} {row.macs / 1e6:6.1f}", end="")
         times_ms = (row.load_ms, row.first_ms, row.p50_ms, row.p90_ms, row.p99_ms, row.max_ms)
         print("".join(f" {time_ms:7.2f}" for time_ms in times_ms))
-    print(f"\nvoices (one core, {SAMPLE_RATE_HZ} Hz; median of {repetitions})")
+    if speeds:
+        print(f"\nvoices (one core, {SAMPLE_RATE_HZ} Hz; median of {repetitions})")
     for speed in speeds:
         what = f"{speed.voices} voices, {speed.rows} rows each, MIDI {speed.key_midi}"
         print(f"{what:<35} {speed.times_real_time:6.1f} times real time")

@@ -294,7 +294,7 @@ def measure(rack: bundle.Bundle, take: Take) -> dict[str, Any]:
         "macs": manifest.macs,
         "peak_dbfs": round(recording.level(audio).peak_dbfs, 2),
         "turned_down_db": round(turned_down_db, 2),
-        "clicks": render.count_clicks(take.audio, take.sample_rate_hz, manifest.representation.limit_hz),
+        "clicks": render.count_clicks(take.audio, take.sample_rate_hz, manifest.representation.heard_hz),
     }
 
 

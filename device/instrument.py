@@ -22,7 +22,6 @@ from device.control import Control, Layout
 from device.engine import (
     KILL,
     ROWS,
-    SAMPLE_RATE_HZ,
     SLOT_CELLS,
     Desk,
     N,
@@ -37,7 +36,7 @@ from device.errors import DarkrackError
 from device.keyboard import GateEdge, Played, PotTurn
 from device.knobs import choose_attributes
 from device.midi import Receiver
-from device.partials import HEARD_SHARE, Partials
+from device.partials import Partials
 from device.patch import Patch, read_patch
 from device.process import FRONT_PRIORITY, surroundings
 from device.profile import Profile, read_profile
@@ -98,15 +97,10 @@ def read_parts(plan: Plan, pots: int) -> list[Part]:
                 Setup(number, path, patch, plan.variant),
                 Layout(number, patch, tuple(attributes), manifest.pitch_range_midi),
                 tuple(knobs),
-                heard_hz(manifest.representation),
+                manifest.representation.heard_hz,
             )
         )
     return parts
-
-
-def heard_hz(grid: Partials | Stft) -> float:
-    """What nothing is above, played at any pitch: samples go up with it, partials stay under the grid's limit."""
-    return grid.limit_hz if isinstance(grid, Partials) else HEARD_SHARE * SAMPLE_RATE_HZ
 
 
 def _check_size(path: Path, grid: Partials | Stft) -> None:

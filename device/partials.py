@@ -34,6 +34,11 @@ class Partials:
     floor_db: float = -100.0
     limit_hz: float = 16_000.0
 
+    @property
+    def heard_hz(self) -> float:
+        """What nothing is above that is played at any pitch: partials stay under the limit."""
+        return self.limit_hz
+
 
 @dataclass(frozen=True)
 class NoteFrames:

@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
         "render_x_real_time": round(len(mix) / SAMPLE_RATE_HZ / elapsed_s, 2),
         "peak_dbfs": round(level(mix).peak_dbfs, 2),
         "turned_down_db": round(turned_down_db, 2),
-        "clicks": count_clicks(mix, SAMPLE_RATE_HZ, rack.manifest.representation.limit_hz),
+        "clicks": count_clicks(mix, SAMPLE_RATE_HZ, rack.manifest.representation.heard_hz),
         "remarks": [*score.remarks, *receiver.remarks()],
     }
     for remark in measured["remarks"]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DarkrackError
-from device.partials import MOST_RAISED_DB, nominal_hz
+from device.partials import HEARD_SHARE, MOST_RAISED_DB, nominal_hz
 from device.recording import pitch_cents
 
 Array = npt.NDArray[np.float32]
@@ -27,6 +27,7 @@ Floats = npt.NDArray[np.float64]
 # ln: no bin of a note within full scale has more than the sum of the window, fft_samples / 2, and the rest is room for
 # error; it keeps exp from overflowing.
 LARGEST_LOG = 20.0
+VOICES_RATE_HZ = 48_000
 FADED_SHARE = 0.3  # of a training note, at its end, that is faded out
 SILENCE = 10 ** (-180 / 20)
 LOUDEST_S = 0.03  # how long the loudest moment is, which is brought to RMS 1
@@ -86,6 +87,11 @@ class Stft:
     def limit_hz(self) -> float:
         """No partial is above it."""
         return self.sample_rate_hz / 2
+
+    @property
+    def heard_hz(self) -> float:
+        """What nothing is above that is played at any pitch: samples go up with it, as far as voices let them."""
+        return HEARD_SHARE * VOICES_RATE_HZ
 
 
 @dataclass(frozen=True)
