@@ -278,7 +278,10 @@ def free_slots(desk: Desk, retired: dict[int, int]) -> list[int]:
     """
     taken = {int(slot) - 1 for slot in desk.shelf if slot}
     taken |= {(int(word) & 255) - 1 for word in desk.offer if word}
-    taken |= {int(slot) for slot in desk.state.voice["slot"][desk.state.voice["active"]]}
+    # A copy: the callback plays on, and numpy counts a mask before it fills what it made room for. Read with the live
+    # one, a voice that began in between was written past the end (once in half a million notes; free() found it).
+    voices = desk.state.voice.copy()
+    taken |= {int(slot) for slot in voices["slot"][voices["active"]]}
     blocks = int(desk.counts[_BLOCKS])
     for slot in [slot for slot, block in retired.items() if block + 2 <= blocks]:
         del retired[slot]
