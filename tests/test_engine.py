@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -737,3 +740,41 @@ def test_a_stolen_voice_does_not_click_and_one_that_is_torn_out_does() -> None:
         player.do(RELEASE, 0, 4)
         audio.append(player.play(RATE_HZ // 2))
         assert bool(clicks(np.concatenate(audio), RATE_HZ, GRID.limit_hz)) == torn
+
+
+WHILE_VOICES_COME_AND_GO = """
+import threading, time
+import numpy as np
+from device.compiled import compiled
+from device.engine import free_slots, make, memory_size
+
+@compiled(nogil=True)
+def play(voice, order):
+    while order[0] == 0:
+        for v in range(len(voice)):
+            voice[v].active = (order[1] >> v) & 1 == 1
+        order[1] += 1
+
+desk = make(np.zeros(memory_size(16), np.uint8), 16)
+order = np.zeros(2, np.int64)
+thread = threading.Thread(target=play, args=(desk.state.voice, order))
+thread.start()
+while order[1] == 0:
+    time.sleep(0.01)
+for _ in range(50_000):
+    free_slots(desk, {})
+order[0] = 1
+thread.join()
+"""
+
+
+def test_slots_are_sought_while_voices_come_and_go() -> None:
+    """In a process of its own: with a live mask numpy wrote past its end, and the process died within a second."""
+    done = subprocess.run(
+        [sys.executable, "-c", WHILE_VOICES_COME_AND_GO],
+        cwd=Path(__file__).resolve().parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
