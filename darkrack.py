@@ -11,6 +11,7 @@ import sys
 COMMANDS: dict[str, tuple[str, str]] = {
     "render": ("device.render", "play a MIDI file through a bundle into a WAV"),
     "play": ("device.play", "play live: jacks and keys in, sound out; or on a clock of its own"),
+    "calibrate": ("device.calibrate", "learn which code is which voltage, and where the knobs end"),
     "demo": ("device.demo", "play a phrase with four simulated pots and a gate, and draw it"),
     "bench": ("device.bench", "measure inference and voices on this machine"),
     "realtime": ("device.realtime", "measure how soon and how steadily `play` answers on this machine"),

@@ -1,12 +1,15 @@
-"""Knobs through an MCP3008, control voltages through an MCP3208: Adafruit's drivers, and the knobs' smoothing.
+"""Knobs through an MCP3008, control voltages through an MCP3208, pitch where it counts through an ADS8325.
 
-They run on a board's SPI or the simulated one. The drivers' ``AnalogIn.value`` and ``.voltage`` stretch a code to
-sixteen bits; here it is the chip's own.
+Adafruit's drivers run on a board's SPI or the simulated one. Their ``AnalogIn.value`` and ``.voltage`` stretch a code
+to sixteen bits; here it is the chip's own. The ADS8325 has no driver of theirs, so its three bytes are read here.
+What keeps a resting knob still is here as well.
 """
 
 from __future__ import annotations
 
+import errno
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DarkrackError
-from device.simulation import CHANNELS, Mcp3x08, open_spi
+from device.simulation import CHANNELS, Chip, open_spi
 
 FULL_SCALE = 1023  # 2**10 - 1, the highest code of ten bits
-CV_CODES = 4096  # 2**12
+BITS: Mapping[str, int] = {"MCP3008": 10, "MCP3208": 12, "ADS8325": 16}
 # Under DS21295's 1.35 MHz and DS21298's 1.0 MHz at 2.7 V; the driver's own default is a tenth of it.
 BAUDRATE_HZ = 1_000_000
+NULL_BIT = 1 << 18  # of 24: after five clocks of sampling
 
 # Three constants of the smoothing, in the 0..1 of a knob's travel.
 POLE_S = 0.02  # settles within a twentieth of a second, faster than a hand notices
@@ -48,7 +52,7 @@ class KnobInputs:
         return np.array(codes, np.float32) / np.float32(FULL_SCALE)
 
 
-def open_knobs(knobs: int, chip: Mcp3x08 | None = None, chip_select: str = "D5") -> KnobInputs:
+def open_knobs(knobs: int, chip: Chip | None = None, chip_select: str = "D5") -> KnobInputs:
     """Open an MCP3008 with ``knobs`` potentiometers (1 to 8) on its first channels.
 
     With ``chip`` it is simulated and no hardware is touched. Without, it hangs on the board's SPI, and
@@ -64,37 +68,67 @@ def open_knobs(knobs: int, chip: Mcp3x08 | None = None, chip_select: str = "D5")
 
 
 class VoltageInputs:
-    """The eight inputs of one MCP3208: pitch and other control voltages, as they lie at the chip's pins."""
+    """The inputs of one converter: pitch and other control voltages, as they lie at the chip's pins.
 
-    def __init__(self, driver: Any, reference_v: float) -> None:
+    ``codes`` is how many it tells apart.
+    """
+
+    def __init__(self, driver: Any, bits: int, reference_v: float) -> None:
         self._driver = driver
-        self._lsb_v = reference_v / CV_CODES
+        self.codes = 1 << bits
+        self._lsb_v = reference_v / self.codes
 
     def read_code(self, channel: int) -> int:
-        """One channel's code, 0 to 4095."""
+        """One channel's code, 0 to ``codes`` - 1. OSError where the chip does not answer."""
         return int(self._driver.read(channel))
 
-    def read_v(self, channel: int) -> float:
-        """Volts at one channel's pin: the middle of those that have this code.
+    def volts(self, code: float) -> float:
+        """Volts at a pin: the middle of those that have this code.
 
-        A code is its voltage rounded down (DS21298, equation 4-1), so its lower edge would be half a code flat.
-        A code is 3.3 V / 4096 = 0.8 mV, at 0.5 V per octave 1.9 cents.
+        A code is its voltage rounded down (DS21298, equation 4-1), so its lower edge would be half a code flat. A code
+        of twelve bits is 3.3 V / 4096 = 0.8 mV, at 0.5 V per octave 1.9 cents; of sixteen bits 0.12 cents.
         """
-        return (self.read_code(channel) + 0.5) * self._lsb_v
+        return (code + 0.5) * self._lsb_v
+
+    def read_v(self, channel: int) -> float:
+        """Volts at one channel's pin."""
+        return self.volts(self.read_code(channel))
 
 
-def open_pitch(
-    chip: Mcp3x08 | None = None, chip_select: str = "D6", reference_v: float = 3.3
+def open_voltages(
+    model: str, chip: Chip | None = None, chip_select: str = "D6", reference_v: float = 3.3
 ) -> VoltageInputs:
-    """Open the MCP3208 that measures V/oct and the other control voltages against ``reference_v``.
+    """Open the converter (MCP3208 or ADS8325) that measures control voltages against ``reference_v``.
 
-    ``chip`` and ``chip_select`` as for open_knobs; on a board both chips share the SPI, and must be read by one
+    ``chip`` and ``chip_select`` as for open_knobs; on a board all chips share the SPI, and must be read by one
     thread, since each has a lock of its own. Raises DarkrackError where there is no such board, bus or pin.
     """
     spi, select = _open_board_spi("control voltages", chip_select) if chip is None else open_spi(chip)
+    bus = _SettledBus(spi)
+    if model == "ADS8325":
+        return VoltageInputs(_Ads8325(bus, select), BITS[model], reference_v)
     from adafruit_mcp3xxx.mcp3208 import MCP3208
 
-    return VoltageInputs(MCP3208(_SettledBus(spi), select, baudrate=BAUDRATE_HZ), reference_v)
+    return VoltageInputs(MCP3208(bus, select, baudrate=BAUDRATE_HZ), BITS[model], reference_v)
+
+
+class _Ads8325:
+    """The driver of the 16-bit chip: three bytes, see device.simulation for what is in them."""
+
+    def __init__(self, bus: Any, chip_select: Any) -> None:
+        from adafruit_bus_device.spi_device import SPIDevice
+
+        self._device = SPIDevice(bus, chip_select, baudrate=BAUDRATE_HZ)
+        self._out, self._in = bytearray(3), bytearray(3)
+
+    def read(self, _channel: int) -> int:
+        """The code. OSError where the null bit before it is not one: nobody drives the line."""
+        with self._device as spi:
+            spi.write_readinto(self._out, self._in)
+        word = int.from_bytes(self._in, "big")
+        if word & NULL_BIT:
+            raise OSError(errno.EIO, "the ADS8325 does not answer")
+        return word >> 2 & 0xFFFF  # 5 clocks of nothing, the null bit, 16 bits, 2 that repeat
 
 
 class _SettledBus:

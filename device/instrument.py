@@ -16,8 +16,8 @@ from pathlib import Path
 import mido
 import numpy as np
 
-from device import adc
 from device import bundle as bundles
+from device.calibrate import tuned
 from device.control import Control, Layout
 from device.engine import (
     KILL,
@@ -33,16 +33,17 @@ from device.engine import (
     wish,
 )
 from device.errors import DarkrackError
+from device.jacks import Jacks, open_board, open_inputs
 from device.keyboard import GateEdge, Played, PotTurn
 from device.knobs import choose_attributes
 from device.midi import Receiver
 from device.partials import Partials
 from device.patch import Patch, read_patch
 from device.process import FRONT_PRIORITY, surroundings
-from device.profile import Profile, read_profile
-from device.scan import Jacks, Scan
-from device.script import PITCH_ZERO_MIDI, Script, read_script, wire
-from device.simulation import CHANNELS, Clock
+from device.profile import read_profile
+from device.scan import Scan
+from device.script import Script, SimulatedJacks, read_script, wire
+from device.simulation import Clock
 from device.stft import Stft
 from device.timbre import Timbre
 from device.worker import Setup, Worker
@@ -133,15 +134,20 @@ class Front:
         self._clock = Clock()
         self._garbage_until_s = 0.0
         # What the computer's keyboard does in place of the script, or beside it.
-        self._edges: list[tuple[int, bool]] = []
+        self._edges: list[tuple[int, int, bool]] = []
         self._messages: list[tuple[int, mido.Message]] = []
         self._heard_until_s = 0.0
         self._ended = False
         self._control = Control(desk, part.layout, plan.seed)
         self._profile = profile
-        self._wires = wire(script, profile, self._clock, origin_ns)
-        jacks = self._simulated(profile, script)
-        self._scan = Scan(desk, jacks, self._control, self._hear, part.knobs, profile.knob_scan_hz)
+        self._wires: SimulatedJacks | None = None
+        self._knobs = part.knobs
+        if profile.board == "simulated":
+            self._wires = wire(script, profile, self._clock, origin_ns)
+            self._jacks = self._simulated(self._wires, script)
+        else:
+            self._jacks = open_board(profile, self._typed)
+        self._scan = Scan(desk, self._jacks, self._control, self._hear, self._turn, profile, tuned(profile))
         self.pass_ns = round(1e9 / profile.pitch_scan_hz)
         self._receiver = Receiver(self._control, part.layout.patch)
 
@@ -151,7 +157,8 @@ class Front:
             self._clock.now_s = (now_ns - self._origin_ns) * 1e-9
             if self._garbage_until_s and self._clock.now_s >= self._garbage_until_s:
                 self._garbage_until_s = 0.0
-                self._wires.plant_garbage(None)
+                if self._wires is not None:
+                    self._wires.plant_garbage(None)
             self._scan.step(now_ns)
         self._desk.counts[N["control_beat_ns"]] = now_ns
 
@@ -160,54 +167,69 @@ class Front:
         self._control.at_ns = now_ns
         self._control.set_up(part.layout)
         self._receiver.set_up(part.layout.patch)
-        self._scan.knobs = list(part.knobs)
+        self._knobs = part.knobs
         self._scan.turn_all()
 
     def spoil(self, seconds: float) -> None:
-        """Have the simulated converters read nonsense for so long."""
+        """Have simulated converters read nonsense for so long."""
         self._garbage_until_s = self._clock.now_s + seconds
-        self._wires.plant_garbage(round(self._clock.now_s * 1e3))
+        if self._wires is not None:
+            self._wires.plant_garbage(round(self._clock.now_s * 1e3))
 
     def play(self, at_ns: int, played: Played, key: int) -> None:
-        """Something from the computer's keyboard, whose last ``key`` lies at the pitch jack."""
-        if isinstance(played, PotTurn):
+        """Something from the computer's keyboard, whose last ``key`` lies at the pitch jack.
+
+        Pots and gate are those of a simulated module; real ones are turned and played by hand.
+        """
+        if isinstance(played, mido.Message):
+            self._messages.append((at_ns, played))
+        elif self._wires is None:
+            return
+        elif isinstance(played, PotTurn) and played.pot <= len(self._profile.knob_channels):
             chip, position = self._wires.knob_chip, played.position
             channel = self._profile.knob_channels[played.pot - 1]
             chip.inputs[channel] = lambda _now_s: position * chip.reference_v
         elif isinstance(played, GateEdge):
-            pin_v = self._profile.pitch.pin_v((key - PITCH_ZERO_MIDI) / 12)
-            self._wires.cv_chip.inputs[self._profile.pitch.channel] = lambda _now_s: pin_v
-            self._edges.append((at_ns, played.level > 0))
-        elif isinstance(played, mido.Message):
-            self._messages.append((at_ns, played))
+            self._wires.put_pitch(self._profile, (key - self._profile.pitch_zero_midi) / 12)
+            self._edges.append((at_ns, 1, played.level > 0))
 
     def finish(self, now_ns: int) -> None:
         """Let everything go; nothing is played after that."""
         self._ended = True
         self._control.at_ns = now_ns
         self._control.finish()
+        self._jacks.close()
 
     def _hear(self, message: mido.Message) -> None:
         self._receiver.hear(message)
 
-    def _simulated(self, profile: Profile, script: Script) -> Jacks:
-        """The jacks of a simulated module: real drivers on chips that follow the script."""
-        wires = self._wires
-        knobs = adc.open_knobs(CHANNELS, wires.knob_chip)
-        cv = adc.open_pitch(wires.cv_chip, reference_v=profile.cv_chip.reference_v)
-        seen = 0
+    def _turn(self, source: str, value: float) -> None:
+        place = int(source.removeprefix("knob.")) - 1 if source.startswith("knob.") else len(self._knobs)
+        name = self._knobs[place] if place < len(self._knobs) else None
+        if name is not None:
+            self._control.set_attribute(name, value)
 
-        def edges() -> list[tuple[int, bool]]:
-            nonlocal seen
+    def _typed(self) -> list[tuple[int, mido.Message]]:
+        """What came from the computer's keyboard since the last time."""
+        found, self._messages = self._messages, []
+        return found
+
+    def _simulated(self, wires: SimulatedJacks, script: Script) -> Jacks:
+        """The jacks of a simulated module: real drivers on chips that follow the script."""
+        inputs = open_inputs(self._profile, wires.knob_chip, wires.cv_chip, wires.pitch_chip)
+        seen, lost = 0, 0
+
+        def edges(_now_ns: int) -> list[tuple[int, int, bool]]:
+            nonlocal seen, lost
             found, self._edges = self._edges, []
             for edge in wires.gate.read():
-                self._desk.counts[N["lost_edges"]] += edge.number - seen - 1
+                lost += edge.number - seen - 1
                 seen = edge.number
-                found.append((edge.time_ns, edge.level > 0))
+                found.append((edge.time_ns, 1, edge.level > 0))
             return found
 
         def messages() -> list[tuple[int, mido.Message]]:
-            found, self._messages = self._messages, []
+            found = self._typed()
             now_s, since_s = self._clock.now_s, self._heard_until_s
             if now_s > since_s:
                 self._heard_until_s = now_s
@@ -216,14 +238,14 @@ class Front:
             return found
 
         return Jacks(
-            pots=len(profile.knob_channels),
-            pot=lambda n: knobs.read_code(profile.knob_channels[n]),
-            pitch=lambda: cv.read_code(profile.pitch.channel),
-            to_midi=lambda code: profile.pitch_midi(
-                (code + 0.5) * profile.cv_chip.reference_v / adc.CV_CODES
-            ),
+            pot=inputs.pot,
+            pitch=inputs.pitch,
+            pitch_codes=inputs.pitch_codes,
+            cv=inputs.cv,
             edges=edges,
             messages=messages,
+            lost=lambda: lost,
+            close=lambda: None,
         )
 
 

@@ -113,6 +113,7 @@ def run(args: argparse.Namespace) -> None:
     """Play until the end, report; DarkrackError for what is wrong with files, options or the machine."""
     _check_options(args)
     log_to_stderr(args.log.upper())
+    from device.calibrate import tuned
     from device.instrument import Plan, read_parts
     from device.profile import read_profile
     from device.script import read_script
@@ -128,6 +129,8 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
     )
     profile = read_profile(plan.profile)
+    _check_board(args, profile.board)
+    tuned(profile)  # what is wrong with the calibration is said now
     parts = read_parts(plan, len(profile.knob_channels))
     script = read_script(args.script) if args.script else None
     seconds = args.seconds
@@ -163,13 +166,17 @@ def _check_options(args: argparse.Namespace) -> None:
         raise DarkrackError("--voices", f"1 to {MOST_VOICES}", str(args.voices))
     if args.wav and args.wav.suffix.lower() != ".wav":
         raise DarkrackError(f"--wav {args.wav}", "a name that ends in .wav", args.wav.suffix or "no ending")
-    if args.profile == "sim" and not args.script and not args.keys:
-        raise DarkrackError(
-            "--profile sim",
-            "--script or --keys, for there is nobody at the jacks",
-            "neither",
-            "add --script hello",
-        )
+
+
+def _check_board(args: argparse.Namespace, board: str) -> None:
+    """A simulated module has somebody at its jacks, a real one nobody but people."""
+    where = f"--profile {args.profile}"
+    if board == "simulated" and not args.script and not args.keys:
+        expected = "--script or --keys, for there is nobody at the jacks"
+        raise DarkrackError(where, expected, "neither", "add --script hello")
+    if board != "simulated" and (args.script or args.offline):
+        got = "--script" if args.script else "--offline"
+        raise DarkrackError(where, "a simulated module for it", got, f"leave {got} out, or --profile sim")
 
 
 @contextlib.contextmanager
@@ -467,7 +474,7 @@ def _live(  # noqa: PLR0917
     record: Callable[[Array], None],
 ) -> dict[str, Any]:
     """Play in real time, until ``seconds`` are over, somebody says stop, or the keyboard's player quits."""
-    capture = bool(args.wav) or plan.profile == "sim"
+    capture = bool(args.wav) or script is not None or args.keys
     asked_to_stop = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:

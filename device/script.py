@@ -70,7 +70,7 @@ import mido
 from device.errors import DarkrackError
 from device.files import read_toml
 from device.profile import Profile
-from device.simulation import CHANNELS, Clock, EdgeQueue, Mcp3x08, Signal
+from device.simulation import CHANNELS, Ads8325, Clock, EdgeQueue, Mcp3x08, Signal
 from device.toml_table import Table, packaged
 
 SCRIPTS = Path(__file__).with_name("scripts")
@@ -183,16 +183,26 @@ class Script:
 
 @dataclass(frozen=True)
 class SimulatedJacks:
-    """The simulated module that a script plays: two chips for device.adc to open, and the queue of the gate's edges."""
+    """The simulated module that a script plays: its chips for device.adc to open, and the queue of the gate's edges.
+
+    ``pitch_chip`` is None where V/oct is one of the inputs of ``cv_chip``.
+    """
 
     knob_chip: Mcp3x08
     cv_chip: Mcp3x08
+    pitch_chip: Ads8325 | None
     gate: EdgeQueue
 
     def plant_garbage(self, seed: int | None) -> None:
-        """From now on both chips answer at random; None ends it."""
-        for stream, chip in enumerate((self.knob_chip, self.cv_chip)):
-            chip.garbage = None if seed is None else _Garbage(seed, stream)
+        """From now on all chips answer at random; None ends it."""
+        for stream, chip in enumerate((self.knob_chip, self.cv_chip, self.pitch_chip)):
+            if chip is not None:
+                chip.garbage = None if seed is None else _Garbage(seed, stream)
+
+    def put_pitch(self, profile: Profile, jack_v: float) -> None:
+        """Lay a steady voltage at the V/oct jack."""
+        chip = self.pitch_chip or self.cv_chip
+        chip.inputs[profile.pitch.channel] = _Steady(profile.pitch.pin_v(jack_v))
 
 
 class _Garbage:
@@ -216,12 +226,17 @@ def wire(script: Script, profile: Profile, clock: Clock, origin_ns: int = 0) -> 
     for pot, channel in enumerate(profile.knob_channels, start=1):
         knobs[channel] = _Scaled(script.pot(pot), profile.knob_chip.reference_v, 0.0)
     voltages: list[Signal] = [_Steady(0.0)] * CHANNELS
-    voltages[profile.pitch.channel] = _Scaled(script.pitch_v, profile.pitch.gain, profile.pitch.offset_v)
+    pitch = _Scaled(script.pitch_v, profile.pitch.gain, profile.pitch.offset_v)
+    if profile.pitch_chip is None:
+        voltages[profile.pitch.channel] = pitch
     for number, cv in profile.cvs.items():
         voltages[cv.channel] = _Scaled(script.cv(number), cv.gain, cv.offset_v)
     return SimulatedJacks(
         Mcp3x08(clock, knobs, profile.knob_chip.reference_v, profile.knob_chip.bits),
-        Mcp3x08(clock, voltages, profile.cv_chip.reference_v, profile.cv_chip.bits),
+        Mcp3x08(clock, voltages, profile.cv_chip.reference_v, profile.cv_chip.bits, profile.flaws),
+        Ads8325(clock, [pitch], profile.pitch_chip.reference_v, profile.flaws)
+        if profile.pitch_chip
+        else None,
         EdgeQueue(clock, script.gate_edges, origin_ns),
     )
 

@@ -15,14 +15,28 @@ drives it, so a driver whose result mask is too wide reads ones where it should 
 Source: Microchip DS21295 (MCP3004/3008), section 5.0 "Serial communication", figures 5-1 and 5-2, table 5-2;
 DS21298 (MCP3204/3208) says the same of 12 bits. Not modelled: analog settling, the droop of the held sample
 below 10 kHz, and the limits of supply and clock.
+
+The 16-bit chip has one input and wants no configuration; in mode 0,0, the sample held at (*):
+
+    CS   \_______________________________________________________________ ... ___________/
+    CLK  __/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\__/\ ... __/\__/\__/\
+    DOUT  high impedance     * 0 |B15|B14|B13|B12|B11|B10| B9| B8| B7| B6 ... | B0| B1| B2
+
+Source: Texas Instruments SBAS226 (ADS8325), "Serial interface" and its timing table: 4.5 to 5 clocks of sampling, a
+null bit, 16 bits MSB first, then again LSB first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from device.errors import DarkrackError
 
@@ -31,6 +45,7 @@ Signal = Callable[[float], float]  # seconds -> volts (an ADC input) or level (a
 CHANNELS = 8
 CONFIGURATION_CLOCKS = 4  # SGL/DIFF, D2, D1, D0 follow the start bit
 BIT_PLACES = (7, 6, 5, 4, 3, 2, 1, 0)  # of a byte, in the order they go over the wire
+SAMPLE_CLOCKS = 5  # of the ADS8325, from CS on
 HOLD_CLOCK = 5  # clocks after the start bit; at its falling edge the sample is held and the null bit appears
 
 
@@ -44,10 +59,77 @@ class Clock:
 def code_of(input_v: float, reference_v: float, bits: int) -> int:
     """Output code of an ideal converter: 2**bits * input / reference, rounded down and held within the range.
 
-    A linear chip: this is the place for the errors of a real one. Source: DS21295, equation 4-2, and 4.1 for
-    an input outside the range (below 0 V reads 0, from one LSB below the reference on reads all ones).
+    Source: DS21295, equation 4-2, and 4.1 for an input outside the range (below 0 V reads 0, from one LSB below the
+    reference on reads all ones).
     """
     return max(0, min((1 << bits) - 1, int((1 << bits) * input_v / reference_v)))
+
+
+@dataclass(frozen=True)
+class Flaws:
+    """What a real converter and what stands before it do wrong; an LSB is the converter's own.
+
+    ``inl_lsb`` and ``dnl_lsb`` are the most that any code is off, integrally and differentially: the nonlinearity is
+    drawn from ``seed`` and brought to whichever limit it meets first. ``noise_lsb`` is the rms noise of a reading.
+    ``gain`` and ``offset_v`` are how far the input stage is from its nominal one: what arrives is
+    input * (1 + gain) + offset_v. ``reference`` is how far the reference voltage is from its nominal one, as a share.
+    """
+
+    inl_lsb: float = 0.0
+    dnl_lsb: float = 1.0
+    noise_lsb: float = 0.0
+    gain: float = 0.0
+    offset_v: float = 0.0
+    reference: float = 0.0
+    seed: int = 0
+
+
+class Converter:
+    """Volts to codes: ideal, or with ``flaws``, whose noise is drawn in turn: the same calls give the same codes."""
+
+    def __init__(self, reference_v: float, bits: int, flaws: Flaws | None = None) -> None:
+        self.flaws = flaws
+        self._reference_v, self._bits = reference_v, bits
+        self._transitions: npt.NDArray[np.float64] | None = None
+        self._chance = random.Random(flaws.seed if flaws else 0)
+        if flaws is not None and flaws.inl_lsb:
+            # Where code n begins is n LSB for an ideal one.
+            self._transitions = np.arange(1 << bits) + nonlinearity(flaws, bits)
+
+    def code(self, input_v: float) -> int:
+        """The code of one sample."""
+        if self.flaws is None:
+            return code_of(input_v, self._reference_v, self._bits)
+        flaws = self.flaws
+        arrives_v = input_v * (1.0 + flaws.gain) + flaws.offset_v
+        lsb = arrives_v / (self._reference_v * (1.0 + flaws.reference)) * (1 << self._bits)
+        if flaws.noise_lsb:
+            lsb += self._chance.gauss(0.0, flaws.noise_lsb)
+        if self._transitions is None:
+            return max(0, min((1 << self._bits) - 1, int(lsb)))
+        return max(0, int(np.searchsorted(self._transitions, lsb, side="right")) - 1)
+
+
+def nonlinearity(flaws: Flaws, bits: int) -> npt.NDArray[np.float64]:
+    """How far the beginning of each code is from its ideal place: (2**bits,) float64 in LSB, 0 at both ends.
+
+    A successive-approximation converter weighs its input against capacitors of 1, 2, 4 ... units; what these are off
+    by jumps where a large one takes over from all smaller ones. A bow, of the input stage or of the capacitors
+    themselves, is laid under it.
+    """
+    chance = np.random.default_rng(flaws.seed)
+    weights = 2.0 ** np.arange(bits)
+    errors = chance.standard_normal(bits) * np.sqrt(weights)  # of so many equal units each
+    codes = np.arange(1 << bits)
+    steps = sum(error * (codes >> place & 1) for place, error in enumerate(errors))
+    along = codes / codes[-1]
+    bow = np.sin(np.pi * chance.integers(1, 4) * along)
+    curve = steps - steps[0] - (steps[-1] - steps[0]) * along
+    curve = curve / np.abs(curve).max() + chance.uniform(-1, 1) * bow
+    curve -= curve[-1] * along
+    limits = (flaws.inl_lsb / np.abs(curve).max(), flaws.dnl_lsb / np.abs(np.diff(curve)).max())
+    found: npt.NDArray[np.float64] = curve * min(limits)
+    return found
 
 
 class Mcp3x08:
@@ -60,7 +142,12 @@ class Mcp3x08:
     """
 
     def __init__(
-        self, clock: Clock, inputs: Sequence[Signal], reference_v: float = 3.3, bits: int = 10
+        self,
+        clock: Clock,
+        inputs: Sequence[Signal],
+        reference_v: float = 3.3,
+        bits: int = 10,
+        flaws: Flaws | None = None,
     ) -> None:
         if len(inputs) > CHANNELS:
             raise ValueError(f"the chip has {CHANNELS} inputs, not {len(inputs)}")
@@ -69,6 +156,7 @@ class Mcp3x08:
         self.reference_v = reference_v
         self.bits = bits
         self.garbage: Callable[[int], int] | None = None
+        self._converter = Converter(reference_v, bits, flaws)
         # Powered up with CS low it stays silent until CS was high once (section 5.0).
         self._cs_level = False
         self._selected = False
@@ -119,12 +207,64 @@ class Mcp3x08:
         input_v = self.inputs[channel](self.clock.now_s)
         if not single_ended:
             input_v -= self.inputs[channel ^ 1](self.clock.now_s)
-        code = code_of(input_v, self.reference_v, self.bits)
-        return code if self.garbage is None else self.garbage(code) & (1 << self.bits) - 1
+        return _told(self._converter.code(input_v), self.bits, self.garbage)
+
+
+class Ads8325:
+    """ADS8325: CS and CLK in, DOUT out, one edge at a time; one input, 16 bits, no configuration.
+
+    ``inputs`` has that one signal in volts; ``garbage`` and ``dout`` as those of `Mcp3x08`.
+    """
+
+    BITS = 16
+
+    def __init__(
+        self, clock: Clock, inputs: Sequence[Signal], reference_v: float = 3.3, flaws: Flaws | None = None
+    ) -> None:
+        if len(inputs) != 1:
+            raise ValueError(f"the chip has one input, not {len(inputs)}")
+        self.clock = clock
+        self.inputs = [*inputs]
+        self.reference_v = reference_v
+        self.garbage: Callable[[int], int] | None = None
+        self._converter = Converter(reference_v, self.BITS, flaws)
+        self.set_chip_select(True)
+
+    def set_chip_select(self, level: bool) -> None:
+        """Move the CS line: its falling edge wakes the chip, high puts it to sleep and releases DOUT."""
+        self._selected = not level
+        self._clocks = 0
+        self._stream: list[int] = []
+        self.dout = 1
+
+    def rising_edge(self, din: int) -> None:
+        """CLK rises: nothing happens on this edge, and nothing is listened to."""
+
+    def falling_edge(self) -> None:
+        """CLK falls: hold the sample at the fifth, put out the next bit from there on."""
+        if not self._selected:
+            return
+        self._clocks += 1
+        if self._clocks < SAMPLE_CLOCKS:
+            return
+        if self._clocks == SAMPLE_CLOCKS:
+            code = _told(self._converter.code(self.inputs[0](self.clock.now_s)), self.BITS, self.garbage)
+            msb_first = f"{code:0{self.BITS}b}"
+            self._stream = [*map(int, f"0{msb_first}{msb_first[-2::-1]}")]
+        place = self._clocks - SAMPLE_CLOCKS
+        self.dout = self._stream[place] if place < len(self._stream) else 0
+
+
+def _told(code: int, bits: int, garbage: Callable[[int], int] | None) -> int:
+    """What goes onto the wire for a code."""
+    return code if garbage is None else garbage(code) & (1 << bits) - 1
 
 
 def _ground(_now_s: float) -> float:
     return 0.0
+
+
+Chip: TypeAlias = Mcp3x08 | Ads8325
 
 
 class SpiBus:
@@ -136,7 +276,7 @@ class SpiBus:
 
     MSB = 0
 
-    def __init__(self, chip: Mcp3x08) -> None:
+    def __init__(self, chip: Chip) -> None:
         self._chip = chip
         self._polarity = 0
         self._phase = 0
@@ -203,7 +343,7 @@ class SpiBus:
 class ChipSelectLine:
     """What stands behind Blinka's ``DigitalInOut`` for the CS pin."""
 
-    def __init__(self, chip: Mcp3x08) -> None:
+    def __init__(self, chip: Chip) -> None:
         self._chip = chip
         self._level = 0
 
@@ -287,7 +427,7 @@ class EdgeQueue:
         return edges[-self._capacity :]
 
 
-def open_spi(chip: Mcp3x08) -> tuple[Any, Any]:
+def open_spi(chip: Chip) -> tuple[Any, Any]:
     """Blinka's ``busio.SPI`` and the chip-select ``DigitalInOut``, wired to the simulated chip.
 
     Blinka looks for a board once per process, at its first import, which Adafruit's drivers do as well: open

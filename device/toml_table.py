@@ -134,9 +134,11 @@ class Table:
             raise DarkrackError(self.at(key), "different whole numbers", str(self.content[key]))
         return wholes
 
-    def numbered(self, most: int) -> Iterator[tuple[int, Table]]:
-        """The tables within this one, whose keys are numbers from 1 to ``most``."""
+    def numbered(self, most: int, beside: Sequence[str] = ()) -> Iterator[tuple[int, Table]]:
+        """The tables within this one, whose keys are numbers from 1 to ``most``; others ``beside`` them may stand."""
         for key in self.content:
+            if key in beside:
+                continue
             if key not in map(str, range(1, most + 1)):
                 raise DarkrackError(self.at(key), f"a number from 1 to {most}", repr(key))
             yield int(key), self.table(key)

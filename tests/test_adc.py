@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from device.adc import (
     BAUDRATE_HZ,
-    CV_CODES,
     END,
     FULL_SCALE,
     STEP,
@@ -21,12 +20,12 @@ from device.adc import (
     Array,
     begin_smoothing,
     open_knobs,
-    open_pitch,
+    open_voltages,
     settings,
     smooth,
 )
 from device.errors import DarkrackError
-from device.simulation import Clock, Mcp3x08
+from device.simulation import Ads8325, Clock, Mcp3x08
 
 UNHURRIED = trials(deadline=None)  # the machine may be busy
 PERIOD_S = 0.01
@@ -72,15 +71,15 @@ def test_a_chip_has_eight_inputs(knobs: int) -> None:
 def test_pitch_is_right_to_half_a_code_of_twelve_bits(midi: float, reference_v: float) -> None:
     """Half a volt per octave at the pin, 0 V at MIDI 36; outside the converter's range it stays at the end."""
     chip = Mcp3x08(Clock(), [lambda _now_s: (midi - 36) / 24], reference_v, bits=12)
-    read_v = open_pitch(chip, reference_v=reference_v).read_v(0)
+    read_v = open_voltages("MCP3208", chip, reference_v=reference_v).read_v(0)
     within = min(max((midi - 36) / 24, 0.0), reference_v)
-    assert abs(read_v - within) <= 0.501 * reference_v / CV_CODES
+    assert abs(read_v - within) <= 0.501 * reference_v / 4096
 
 
 def test_all_eight_voltages_are_read_beside_the_knobs() -> None:
     clock = Clock()
     levels_v = [0.4 * channel for channel in range(8)]
-    voltages = open_pitch(Mcp3x08(clock, [lambda _now_s, v=v: v for v in levels_v], bits=12))
+    voltages = open_voltages("MCP3208", Mcp3x08(clock, [lambda _now_s, v=v: v for v in levels_v], bits=12))
     knobs = open_knobs(8, Mcp3x08(clock, [lambda _now_s, v=v: v for v in levels_v]))
     for channel, level_v in enumerate(levels_v):
         assert voltages.read_code(channel) == int(level_v / 3.3 * 4096)
@@ -94,7 +93,7 @@ def test_no_such_pin_on_the_board_is_our_error() -> None:
     with pytest.raises(DarkrackError, match="a board with SPI and a pin D5"):
         open_knobs(1)
     with pytest.raises(DarkrackError, match="control voltages: expected a board with SPI and a pin D6"):
-        open_pitch()
+        open_voltages("MCP3208")
 
 
 @UNHURRIED
@@ -167,3 +166,24 @@ def test_settings_lie_in_range_and_in_order(reads: list[int]) -> None:
     out = settings(begin_smoothing(ordered))
     assert np.all((out >= 0) & (out <= 1))
     assert np.all(np.diff(out) >= 0)
+
+
+# The 16-bit chip.
+
+
+@given(st.integers(0, 65535))
+@trials(deadline=None, max_examples=50)
+def test_three_bytes_are_sixteen_bits(code: int) -> None:
+    chip = Ads8325(Clock(), [lambda _now_s: (code + 0.5) * 3.3 / 65536])
+    inputs = open_voltages("ADS8325", chip)
+    assert inputs.codes == 65536
+    assert inputs.read_code(0) == code
+    assert inputs.read_v(0) == pytest.approx((code + 0.5) * 3.3 / 65536)
+
+
+def test_a_chip_that_is_not_there_is_no_reading() -> None:
+    chip = Ads8325(Clock(), [lambda _now_s: 1.0])
+    inputs = open_voltages("ADS8325", chip)
+    chip.set_chip_select = lambda _level: None  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="does not answer"):
+        inputs.read_code(0)

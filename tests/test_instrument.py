@@ -32,7 +32,6 @@ from device.instrument import Front, Part, Plan, again, read_parts, warm_up
 from device.keyboard import GateEdge, PotTurn
 from device.partials import NoteFrames, Partials, nominal_hz
 from device.patch import Patch
-from device.scan import FOLLOW_SEMITONES
 from device.script import PITCH_ZERO_MIDI
 from device.voices import fill
 from device.worker import Setup
@@ -274,13 +273,16 @@ def test_when_it_is_over_everything_is_let_go_and_nothing_begins(tmp_path: Path)
     assert stage.count("control_beat_ns") == stage.now_ns, "it still lives"
 
 
+CODE_SEMITONES = 12 * 3.3 / 4096 / 0.5  # of a code of the converter
+
+
 def test_a_volt_is_an_octave_from_end_to_end_of_the_converter(tmp_path: Path) -> None:
     notes = [36, 48, 60, 84, 101, 127]
     pulses = ", ".join(f"[{0.05 * n + 0.01}, {0.05 * n + 0.04}]" for n in range(len(notes)))
     stage = Stage(tmp_path, f"seconds = 1\n[pitch]\nnotes = {notes}\n[gate]\npulses = [{pulses}]")
     stage.run(0.4)
     played = [69 + 12 * float(np.log2(event["f0_hz"] / 440)) for event in stage.events(START)]
-    np.testing.assert_allclose(played[:5], notes[:5], atol=FOLLOW_SEMITONES)
+    np.testing.assert_allclose(played[:5], notes[:5], atol=CODE_SEMITONES)
     assert played[5] == pytest.approx(36 + 12 * 6.6, abs=0.05), "3.3 V at half a volt an octave is the end"
     assert not stage.events(BEND)
     assert stage.events(START)[0]["f0_hz"] == pytest.approx(nominal_hz(36), rel=2e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +12,6 @@ import mido
 import numpy as np
 import pytest
 
-from device import adc
 from device.control import Control, Layout
 from device.engine import (
     BEND,
@@ -30,22 +30,24 @@ from device.engine import (
     memory_size,
 )
 from device.instrument import Front, Part, Plan
+from device.jacks import Jacks, open_inputs
 from device.partials import NoteFrames, Partials, nominal_hz
 from device.patch import Patch
 from device.play import delay_ns
-from device.profile import read_profile
+from device.profile import CvInput, Gate, Profile, read_profile
 from device.recording import clicks
 from device.scan import (
-    AGREE_PITCH_CODES,
-    FOLLOW_SEMITONES,
+    FOLLOW_NOISES,
     GATE_CHANNEL,
     GATE_VELOCITY,
     JUMP_POT_CODES,
     SETTLE_NS,
-    Jacks,
     Scan,
+    Tuned,
+    untuned,
 )
 from device.simulation import Clock, EdgeQueue, Mcp3x08
+from device.voct import AGREE_SHARE, NOISE_CODES, SCALES, Quantizer, Scale
 from device.voices import fill
 from device.worker import Setup
 
@@ -55,6 +57,10 @@ ORIGIN_NS = 1_000_000_000
 PROFILE = read_profile("sim")
 PASS_NS = round(1e9 / PROFILE.pitch_scan_hz)
 SHORT = Patch(release_s=0.05)
+CODE_SEMITONES = 12 * 3.3 / 4096 / 0.5  # of a code of the pitch converter
+FOLLOW_SEMITONES = FOLLOW_NOISES * NOISE_CODES[4096] * CODE_SEMITONES
+AGREE_PITCH_CODES = AGREE_SHARE * 4096
+NEAR = CODE_SEMITONES / 2 + FOLLOW_SEMITONES  # quantization, and what is not worth following
 NAMES = ("A", "B", "C", "D", "E", "F", "G", "H")
 
 
@@ -67,12 +73,17 @@ class Module:
     """A module on a bench: what lies at its jacks is set by hand, or follows a function of time in seconds."""
 
     desk: Desk
+    profile: Profile = PROFILE
+    tuned: Tuned | None = None
+    cv_v: list[float] = field(default_factory=lambda: [0.0] * 8)  # at the jacks; CV 1 is [1]
+    gates: dict[int, list[tuple[float, int]]] = field(default_factory=dict)  # beside the first
     clock: Clock = field(default_factory=Clock)
     positions: list[float] = field(default_factory=lambda: [0.5] * 8)
     pitch: Callable[[float], float] = lambda _now_s: 60.0
     edges: list[tuple[float, int]] = field(default_factory=list)
     heard: list[tuple[int, mido.Message]] = field(default_factory=list)
     messages: list[tuple[int, mido.Message]] = field(default_factory=list)
+    turned: list[tuple[str, float]] = field(default_factory=list)
     fails: int = 0  # so many exchanges with the converters that are to fail
 
     def __post_init__(self) -> None:
@@ -80,21 +91,28 @@ class Module:
         self.knob_chip = Mcp3x08(self.clock, pots)
         self.cv_chip = Mcp3x08(
             self.clock,
-            [lambda now_s: PROFILE.pitch.pin_v((self.pitch(now_s) - PROFILE.pitch_zero_midi) / 12)],
+            [lambda now_s: PROFILE.pitch.pin_v((self.pitch(now_s) - PROFILE.pitch_zero_midi) / 12)]
+            + [partial(self._cv_v, number) for number in range(1, 4)],
             bits=12,
         )
-        knobs, cv = adc.open_knobs(8, self.knob_chip), adc.open_pitch(self.cv_chip)
+        inputs = open_inputs(self.profile, self.knob_chip, self.cv_chip)
         queue = EdgeQueue(self.clock, self._edges_between, ORIGIN_NS)
         self.player = Control(self.desk, layout())
         jacks = Jacks(
-            pots=8,
-            pot=lambda n: self._exchange(lambda: knobs.read_code(n)),
-            pitch=lambda: self._exchange(lambda: cv.read_code(0)),
-            to_midi=lambda code: PROFILE.pitch_midi((code + 0.5) * 3.3 / adc.CV_CODES),
-            edges=lambda: [(edge.time_ns, edge.level > 0) for edge in queue.read()],
+            pot=lambda n: self._exchange(lambda: inputs.pot(n)),
+            pitch=lambda: self._exchange(inputs.pitch),
+            pitch_codes=inputs.pitch_codes,
+            cv=lambda n: self._exchange(lambda: inputs.cv(n)),
+            edges=lambda _now_ns: [
+                *((edge.time_ns, 1, edge.level > 0) for edge in queue.read()),
+                *self._other_edges(),
+            ],
             messages=self._messages,
+            lost=lambda: 0,
+            close=lambda: None,
         )
-        self.scan = Scan(self.desk, jacks, self.player, self._hear, NAMES, PROFILE.knob_scan_hz)
+        tuned = self.tuned or untuned(self.profile)
+        self.scan = Scan(self.desk, jacks, self.player, self._hear, self._turn, self.profile, tuned)
         self.now_ns = ORIGIN_NS
 
     def run(self, seconds: float) -> None:
@@ -121,6 +139,28 @@ class Module:
     def _messages(self) -> list[tuple[int, mido.Message]]:
         found, self.messages = self.messages, []
         return found
+
+    def _cv_v(self, number: int, _now_s: float) -> float:
+        return self.profile.cvs[number].pin_v(self.cv_v[number])
+
+    def _other_edges(self) -> list[tuple[int, int, bool]]:
+        found = [
+            (ORIGIN_NS + round(at_s * 1e9), gate, high > 0)
+            for gate, edges in self.gates.items()
+            for at_s, high in edges
+            if at_s <= self.clock.now_s
+        ]
+        for gate in self.gates:
+            self.gates[gate] = [edge for edge in self.gates[gate] if edge[0] > self.clock.now_s]
+        return found
+
+    def told(self, source: str) -> list[float]:
+        return [value for name, value in self.turned if name == source]
+
+    def _turn(self, source: str, value: float) -> None:
+        if source.startswith("knob."):
+            self.player.set_attribute(NAMES[int(source[5:]) - 1], value)
+        self.turned.append((source, value))
 
     def _hear(self, message: mido.Message) -> None:
         self.heard.append((self.player.at_ns, message))
@@ -202,7 +242,7 @@ def test_a_note_never_begins_at_the_old_pitch_when_cv_and_gate_change_together(
         assert np.abs(wanted.audio[round(0.1 * RATE_HZ) :]).max() > 0.05
         for lag_ms in (-2.0, -1.5, -1.0, -0.5, -0.2, -0.05, 0.0, 0.05, 0.2, 0.4, 0.5, 0.75, 1.0):
             heard = struck(tmp_path, lag_ms, rise_s, block)
-            assert heard.first_midi == pytest.approx(NEW_MIDI, abs=FOLLOW_SEMITONES), (rise_ms, lag_ms)
+            assert heard.first_midi == pytest.approx(NEW_MIDI, abs=NEAR), (rise_ms, lag_ms)
             # The place in the stereo picture goes with the key, of which the hands knew the old pitch: 0.5 % of width.
             np.testing.assert_allclose(heard.audio, wanted.audio, atol=2e-3)
             assert (heard.counts["late_events"], heard.counts["notes"]) == (0, 2)
@@ -236,12 +276,12 @@ def test_an_edge_keeps_its_own_time_and_reads_its_own_pitch(module: Module) -> N
         51_100_000,
     ]
     assert [event["kind"] for event in events] == [START, RELEASE, START, RELEASE]
-    assert semitones(events[0]["f0_hz"]) == pytest.approx(48, abs=FOLLOW_SEMITONES)
-    assert semitones(events[2]["f0_hz"]) == pytest.approx(67, abs=FOLLOW_SEMITONES)
+    assert semitones(events[0]["f0_hz"]) == pytest.approx(48, abs=NEAR)
+    assert semitones(events[2]["f0_hz"]) == pytest.approx(67, abs=NEAR)
     wish = module.desk.wish[1]
     assert (wish["velocity"], wish["pitch_midi"]) == (
         GATE_VELOCITY,
-        pytest.approx(67, abs=FOLLOW_SEMITONES),
+        pytest.approx(67, abs=NEAR),
     )
 
 
@@ -264,8 +304,12 @@ def test_a_held_note_follows_the_cv_and_a_resting_one_is_left_alone(module: Modu
     assert not module.events(BEND)
     module.run(0.4)
     bends = module.events(BEND)
-    assert len(bends) == pytest.approx(2.0 / FOLLOW_SEMITONES, rel=0.4)
-    assert semitones(bends[-1]["f0_hz"]) == pytest.approx(62.0, abs=0.1)
+    pitches = [60.0, *(semitones(bend["f0_hz"]) for bend in bends)]
+    steps = np.diff(pitches)
+    assert steps.min() > 0
+    assert steps.max() < 1.5 * CODE_SEMITONES
+    # A ramp of .52 codes a reading lags by sqrt(.52 * 8) = 2 codes.
+    assert pitches[-1] == pytest.approx(62.0, abs=3 * CODE_SEMITONES)
     assert bends[-1]["time_ns"] - ORIGIN_NS <= 301 * MS
     assert module.desk.expected[0] == pytest.approx(64.0, abs=0.1), "what a gate would ask for now"
 
@@ -294,7 +338,7 @@ def test_settling_takes_the_two_passes_that_the_profile_has(module: Module) -> N
     module.run(0.05)
     start, bend = module.events(START, BEND)
     assert bend["time_ns"] == start["time_ns"]
-    assert semitones(bend["f0_hz"]) == pytest.approx(66, abs=FOLLOW_SEMITONES)
+    assert semitones(bend["f0_hz"]) == pytest.approx(66, abs=NEAR)
 
 
 # Readings that cannot be true.
@@ -312,7 +356,7 @@ def test_pitch_that_two_reads_do_not_agree_on_is_not_believed(module: Module) ->
     assert len(believed) <= 100 * 3 * (2 * AGREE_PITCH_CODES + 1) / 4096 * 4
     module.cv_chip.garbage = None
     module.run(0.05)
-    assert semitones(module.events()[-1]["f0_hz"]) == pytest.approx(60, abs=FOLLOW_SEMITONES)
+    assert semitones(module.events()[-1]["f0_hz"]) == pytest.approx(60, abs=NEAR)
 
 
 def test_one_wrong_read_is_never_heard(module: Module) -> None:
@@ -337,7 +381,7 @@ def test_a_gate_while_the_converter_is_mad_plays_the_last_good_pitch(module: Mod
     module.edges = [(0.0305, 1)]
     module.run(0.05)
     (start,) = module.events(START)
-    assert semitones(start["f0_hz"]) == pytest.approx(55, abs=FOLLOW_SEMITONES)
+    assert semitones(start["f0_hz"]) == pytest.approx(55, abs=NEAR)
     assert not module.events(BEND)
     assert module.count("adc_faults") > 0
 
@@ -349,7 +393,7 @@ def test_a_bus_that_fails_is_counted_and_the_gate_still_plays(module: Module) ->
     module.edges = [(0.0605, 1)]
     module.run(0.05)
     (start,) = module.events(START)
-    assert semitones(start["f0_hz"]) == pytest.approx(55, abs=FOLLOW_SEMITONES)
+    assert semitones(start["f0_hz"]) == pytest.approx(55, abs=NEAR)
     assert module.count("adc_faults") > 50
     module.fails = 0
     before = module.count("adc_faults")
@@ -407,14 +451,6 @@ def test_a_knob_that_rests_says_nothing(module: Module) -> None:
     np.testing.assert_allclose(module.desk.settings[:8], 0.5, atol=0.01)
 
 
-def test_a_pot_without_an_attribute_turns_nothing(module: Module) -> None:
-    module.scan.knobs = ["A", None, "C"]
-    module.run(0.1)
-    np.testing.assert_array_equal(
-        np.isnan(module.desk.settings[:8]), [False, True, False, True, True, True, True, True]
-    )
-
-
 def test_messages_are_heard_at_their_own_time(module: Module) -> None:
     message = mido.Message("note_on", note=64, velocity=80)
     module.messages = [(ORIGIN_NS + 123_456, message)]
@@ -447,3 +483,120 @@ def test_the_gate_has_a_channel_that_no_keyboard_can_have_by_default(module: Mod
     assert not module.events(RELEASE)
     module.player.release_all(channel=GATE_CHANNEL)
     assert len(module.events(RELEASE)) == 1
+
+
+# Control voltages, other gates, scales.
+
+
+def wired(**changes: object) -> Module:
+    profile = dataclasses.replace(PROFILE, **changes)  # type: ignore[arg-type]
+    return Module(make(np.zeros(memory_size(4), np.uint8), 4), profile)
+
+
+def test_a_control_voltage_is_a_source_of_minus_one_to_one(module: Module) -> None:
+    for volts, value in ((0.0, 0.0), (2.5, 0.5), (-5.0, -1.0), (5.0, 1.0)):
+        module.cv_v[2] = volts
+        module.run(0.05)
+        assert module.told("cv.2")[-1] == pytest.approx(value, abs=2e-3)
+    assert module.told("cv.1")[-1] == pytest.approx(0.0, abs=2e-3), "the others are read as well"
+    told = len(module.turned)
+    module.run(0.3)
+    assert len(module.turned) == told, "one that rests says nothing"
+
+
+def test_a_control_voltage_follows_a_step_within_its_turn(module: Module) -> None:
+    module.run(0.05)
+    module.cv_v[1] = 4.0
+    module.run(0.005)
+    assert module.told("cv.1")[-1] == pytest.approx(0.8, abs=2e-3)
+
+
+def test_one_wrong_read_of_a_control_voltage_is_not_heard(module: Module) -> None:
+    module.run(0.05)
+    told = len(module.turned)
+    wrong = iter([0, 4095] * 2)
+    module.cv_chip.garbage = lambda code: next(wrong, code)
+    module.run(0.05)
+    assert len(module.turned) == told
+    assert not module.events()
+
+
+def test_an_attenuverter_scales_its_voltage_and_turns_nothing_else() -> None:
+    module = wired(cvs={**PROFILE.cvs, 1: CvInput(1, 0.32, 1.65, attenuverter=8)})
+    module.cv_v[1] = 4.0
+    for position, value in ((1.0, 0.8), (0.5, 0.0), (0.52, 0.0), (0.0, -0.8)):
+        module.positions[7] = position
+        module.run(0.3)
+        assert module.told("cv.1")[-1] == pytest.approx(value, abs=0.01), position
+    assert not module.told("knob.8")
+    assert module.told("knob.7")
+
+
+def test_another_gate_is_a_source_with_its_own_edges() -> None:
+    module = wired(gates={1: Gate(17), 2: Gate(22)})
+    module.gates[2] = [(0.0203, 1), (0.0307, 0)]
+    module.run(0.05)
+    assert module.told("gate.2") == [1.0, 0.0]
+    assert not module.events(), "it plays nothing by itself"
+
+
+def test_a_control_voltage_can_be_the_gate_with_thresholds_of_its_own() -> None:
+    module = wired(gates={1: Gate(cv=3, on_v=2.0, off_v=1.0)})
+    heights = [0.0, 1.5, 5.0, 1.5, 2.5, 0.5, 1.5]
+    for volts in heights:
+        module.cv_v[3] = volts
+        module.run(0.02)
+    assert module.told("gate.1") == [1.0, 0.0], "between the thresholds it stays what it was"
+    assert [event["kind"] for event in module.events()] == [START, RELEASE]
+
+
+def test_a_gate_waits_for_a_slow_cv_to_settle_and_keeps_its_rhythm() -> None:
+    module = wired(settle_ms=5.0)
+    module.pitch = lambda now_s: 60.0 if now_s < 0.0235 else 67.0
+    module.edges = [(0.0203, 1), (0.0213, 0), (0.0603, 1), (0.0703, 0)]
+    module.run(0.1)
+    events = module.events(START, RELEASE)
+    assert [int(event["time_ns"]) - ORIGIN_NS for event in events] == [
+        25_300_000,
+        26_300_000,
+        65_300_000,
+        75_300_000,
+    ]
+    assert semitones(events[0]["f0_hz"]) == pytest.approx(67, abs=NEAR)
+    assert not module.events(BEND)
+
+
+def test_a_quantizer_makes_notes_of_a_scale() -> None:
+    plain = untuned(PROFILE)
+    major = Quantizer(Scale("major", tuple(map(float, SCALES["major"]))), 0.0)
+    tuned = dataclasses.replace(plain, quantizer=major)
+    module = Module(make(np.zeros(memory_size(4), np.uint8), 4), tuned=tuned)
+    module.pitch = lambda now_s: 60.0 + 12.0 * min(max(now_s - 0.05, 0.0), 1.0)
+    module.edges = [(0.02, 1)]
+    module.run(1.1)
+    played = [round(semitones(event["f0_hz"]), 3) for event in module.events(START, BEND)]
+    assert played == [60, 62, 64, 65, 67, 69, 71, 72]
+
+
+def test_ends_of_knobs_that_were_learned() -> None:
+    plain = untuned(PROFILE)
+    tuned = dataclasses.replace(plain, knob_ends=[(100.0, 900.0)] * 7 + [(900.0, 100.0)])
+    module = Module(make(np.zeros(memory_size(4), np.uint8), 4), tuned=tuned)
+    for position, value in ((100 / 1023, 0.0), (500 / 1023, 0.5), (900 / 1023, 1.0)):
+        module.positions = [position] * 8
+        module.run(0.4)
+        assert module.told("knob.1")[-1] == pytest.approx(value, abs=0.01)
+        assert module.told("knob.8")[-1] == pytest.approx(1 - value, abs=0.01), "wired the other way round"
+
+
+def test_who_listens_anew_is_told_of_everything(module: Module) -> None:
+    module.run(0.1)
+    module.turned.clear()
+    module.scan.turn_all()
+    module.run(0.1)
+    assert {name for name, _ in module.turned} == {
+        *(f"knob.{n}" for n in range(1, 9)),
+        "cv.1",
+        "cv.2",
+        "cv.3",
+    }

@@ -397,7 +397,7 @@ def test_a_name_that_is_no_script_and_no_file(tmp_path: Path, monkeypatch: pytes
 def test_the_real_drivers_read_what_the_script_says() -> None:
     script, profile, clock = read_script("stress"), read_profile("sim"), Clock()
     jacks = wire(script, profile, clock, origin_ns=5 * 10**9)
-    knobs, voltages = adc.open_knobs(8, jacks.knob_chip), adc.open_pitch(jacks.cv_chip)
+    knobs, voltages = adc.open_knobs(8, jacks.knob_chip), adc.open_voltages("MCP3208", jacks.cv_chip)
     for now_s in (0.0, 7.77, DAY_S):
         for pot in range(1, 9):
             clock.now_s = now_s
@@ -420,7 +420,7 @@ def test_the_real_drivers_read_what_the_script_says() -> None:
 
 def test_garbage_is_planted_and_taken_back() -> None:
     jacks = wire(read_script("hello"), read_profile("sim"), Clock())
-    knobs, voltages = adc.open_knobs(8, jacks.knob_chip), adc.open_pitch(jacks.cv_chip)
+    knobs, voltages = adc.open_knobs(8, jacks.knob_chip), adc.open_voltages("MCP3208", jacks.cv_chip)
     right = (knobs.read_code(4), voltages.read_code(2))
     assert right == (512, 2048)
     jacks.plant_garbage(seed=1)

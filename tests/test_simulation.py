@@ -7,19 +7,24 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.simulation import (
     CHANNELS,
+    Ads8325,
     Clock,
+    Converter,
     Edge,
     EdgeQueue,
+    Flaws,
     Mcp3x08,
     Signal,
     SpiBus,
     code_of,
+    nonlinearity,
     open_input,
     open_spi,
 )
@@ -337,3 +342,77 @@ def test_a_process_whose_blinka_has_looked_for_a_board_cannot_simulate_one(first
     assert said.startswith(
         "error: simulated bench: expected to be opened before Blinka looks for a board, got "
     )
+
+
+# The 16-bit chip.
+
+
+def sixteen(code: int, flaws: Flaws | None = None) -> Ads8325:
+    return Ads8325(Clock(), [steady((code + 0.5) * REFERENCE_V / 65536)], REFERENCE_V, flaws)
+
+
+@given(st.integers(0, 65535))
+def test_the_16_bit_chip_answers_after_five_clocks_null_then_msb_first_then_lsb_first(code: int) -> None:
+    chip = selected(sixteen(code))
+    dout = clocked(chip, [1, 0] * 20)
+    msb = msb_first(code, 16)
+    assert dout == [1] * 5 + [0, *msb, *reversed(msb[:-1])] + [0] * 3
+
+
+def test_the_16_bit_chip_samples_at_its_fifth_clock_and_sleeps_unless_selected() -> None:
+    clock = Clock()
+    chip = Ads8325(clock, [lambda now_s: 1.0 + now_s], REFERENCE_V)
+    assert clocked(chip, [0] * 24) == [1] * 24
+    selected(chip)
+    clocked(chip, [0] * 4)
+    clock.now_s = 1.0
+    chip.falling_edge()
+    clock.now_s = 0.0
+    bits = clocked(chip, [0] * 17)[1:]
+    assert int("".join(map(str, bits)), 2) == int(2.0 / REFERENCE_V * 65536)
+    chip.set_chip_select(True)
+    assert chip.dout == 1, "released"
+
+
+def test_the_16_bit_chip_has_one_input() -> None:
+    with pytest.raises(ValueError, match="one input, not 2"):
+        Ads8325(Clock(), [steady(0), steady(1)])
+
+
+# What a converter does wrong.
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([10, 12, 16]), st.floats(0.1, 8.0))
+@settings(deadline=None, max_examples=30)
+def test_nonlinearity_meets_a_limit_and_breaks_none(seed: int, bits: int, inl_lsb: float) -> None:
+    found = nonlinearity(Flaws(inl_lsb=inl_lsb, seed=seed), bits)
+    steps = np.diff(found)
+    assert np.abs(found).max() <= inl_lsb + 1e-9
+    assert np.abs(steps).max() <= 1.0 + 1e-9
+    assert max(np.abs(found).max() / inl_lsb, np.abs(steps).max()) == pytest.approx(1.0)
+    assert found[0] == pytest.approx(0, abs=1e-9)
+    assert found[-1] == pytest.approx(0, abs=1e-9)
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.floats(-0.5, 4.0), min_size=2, max_size=40))
+@settings(deadline=None, max_examples=30)
+def test_a_bad_converter_is_monotonic_and_about_right(seed: int, volts: list[float]) -> None:
+    converter = Converter(REFERENCE_V, 12, Flaws(inl_lsb=1.0, seed=seed))
+    codes = [converter.code(value) for value in sorted(volts)]
+    assert codes == sorted(codes)
+    for value, code in zip(sorted(volts), codes, strict=True):
+        assert abs(code - code_of(value, REFERENCE_V, 12)) <= 2
+
+
+def test_noise_gain_offset_and_reference_are_what_they_say() -> None:
+    noisy = Converter(REFERENCE_V, 12, Flaws(noise_lsb=2.0))
+    codes = [noisy.code(1.5) for _ in range(4000)]
+    assert np.std(codes) == pytest.approx(np.hypot(2.0, 12**-0.5), rel=0.1)
+    again = Converter(REFERENCE_V, 12, Flaws(noise_lsb=2.0))
+    assert codes[:100] == [again.code(1.5) for _ in range(100)], "the same twice"
+    for flaws, volts in (
+        (Flaws(gain=0.1), 1.5 * 1.1),
+        (Flaws(offset_v=-0.2), 1.3),
+        (Flaws(reference=0.05), 1.5 / 1.05),
+    ):
+        assert Converter(REFERENCE_V, 12, flaws).code(1.5) == code_of(volts, REFERENCE_V, 12)
