@@ -30,16 +30,19 @@ test: system .venv/dev.stamp  ## set up everything, torch included, and run all 
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 # What the tests run that pip does not bring: fluidsynth renders (they make their own small SoundFont), chromium looks at
-# a page, JACK's dummy driver is a sound card, and valgrind counts the instructions of the callback, linked alone by gcc.
+# a page, JACK's dummy driver is a sound card and carries MIDI, valgrind counts the instructions of the callback, linked
+# alone by gcc, strace cuts the power, and the service is installed into a Debian that debootstrap makes.
 system:
-	@missing=$$(for program in fluidsynth chromium jackd valgrind gcc objcopy; do \
+	@missing=$$(for program in fluidsynth chromium jackd valgrind gcc objcopy strace debootstrap shellcheck \
+		systemd-analyze unshare; do \
 		command -v $$program >/dev/null || echo $$program; done; \
 		/sbin/ldconfig -p | grep -q libportaudio || echo libportaudio); \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -q && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-			fluidsynth chromium jackd2 libportaudio2 valgrind gcc libc6-dev binutils; \
+			fluidsynth chromium jackd2 libportaudio2 valgrind gcc libc6-dev binutils strace debootstrap \
+			shellcheck systemd util-linux; \
 	elif ! command -v fluidsynth >/dev/null; then \
 		echo "error: the tests need the program fluidsynth"; echo "hint: sudo apt-get install fluidsynth"; exit 1; \
 	fi

@@ -210,6 +210,11 @@ class Audio:
         """Of the device that was opened."""
         return self.counts.device
 
+    @property
+    def away(self) -> bool:
+        """Whether the device that was opened is gone, and the paced output plays in its place."""
+        return self._away
+
     def start(self) -> None:
         """Begin to play."""
         if self._child is None:

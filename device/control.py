@@ -24,7 +24,8 @@ from device.engine import (
     push,
     wish,
 )
-from device.hands import GLIDE_SEMITONES, Hands, Voice
+from device.hands import GLIDE_SEMITONES, FloatArray, Hands, Voice
+from device.modulation import Preset
 from device.patch import Patch
 
 # A control process that was started anew must not use the numbers of notes that the last one had on its way.
@@ -33,12 +34,14 @@ NOTES_PER_START = 1 << 32
 
 @dataclass(frozen=True)
 class Layout:
-    """What the control process has to know of a bundle: its knobs by name, and what was trained."""
+    """What the control process has to know of a bundle: its knobs by name, its presets, and what was trained."""
 
     epoch: int
     patch: Patch
     attributes: tuple[str, ...]
     pitch_range_midi: tuple[float, float]
+    name: str = ""
+    presets: tuple[Preset, ...] = ()
 
 
 class Control(Hands):
@@ -71,6 +74,22 @@ class Control(Hands):
             self._desk.settings[index] = setting
             hand_over(self._desk.version, SETTINGS, int(self._desk.version[SETTINGS]) + 1)
 
+    def unset_attributes(self) -> None:
+        """Put every knob back where the patch has it."""
+        self._desk.settings[:] = np.nan
+        hand_over(self._desk.version, SETTINGS, int(self._desk.version[SETTINGS]) + 1)
+
+    def stand(self, base: FloatArray | None, z: FloatArray | None, shift: FloatArray | None) -> None:
+        """Take another timbre under the knobs, see `device.timbre.Timbre.stand`."""
+        desk = self._desk
+        for there, here, none in (
+            (desk.base, base, np.nan),
+            (desk.latent[0], z, np.nan),
+            (desk.latent[1], shift, 0),
+        ):
+            there[: len(there) if here is None else len(here)] = none if here is None else here
+        hand_over(desk.version, SETTINGS, int(desk.version[SETTINGS]) + 1)
+
     def catch_up(self) -> None:
         """Send what the ring had no place for and what must not be lost: the ends of notes."""
         for v, (kind, note) in list(self._unsent.items()):
@@ -80,12 +99,14 @@ class Control(Hands):
 
     def expect(self, pitches_midi: Sequence[float]) -> None:
         """Name pitches that a gate is likely to ask for, so that their frames are ready."""
-        self._desk.expected[: len(pitches_midi)] = pitches_midi
+        tuning = self._patch.tuning_semitones + self._shift_semitones
+        self._desk.expected[: len(pitches_midi)] = np.add(pitches_midi, tuning)
 
     def _lay_out(self, layout: Layout) -> None:
         self._epoch = layout.epoch
         self._index: Mapping[str, int] = {name: place for place, name in enumerate(layout.attributes)}
-        self._desk.settings[:] = np.nan
+        self._desk.settings[:] = self._desk.base[:] = self._desk.latent[0] = np.nan
+        self._desk.latent[1] = 0.0
         self._desk.version[SETTINGS_EPOCH] = layout.epoch
         hand_over(self._desk.version, SETTINGS, int(self._desk.version[SETTINGS]) + 1)
 

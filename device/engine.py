@@ -66,6 +66,8 @@ EVENTS = 1024  # of 64 bytes; a second of the densest MIDI is 1,000
 CAPTURE_SAMPLES = 1 << 17  # 2.7 s in which somebody has to fetch what was captured
 ATTRIBUTES = 512  # most attributes of a bundle; AudioSet has 527 classes, of which a bundle takes 128
 
+LATENT = 256  # longest latent of a bundle
+
 START, RELEASE, BEND, LEVEL, KILL = 1, 2, 3, 4, 5
 EVENT = np.dtype(
     [
@@ -87,7 +89,7 @@ WISH = np.dtype(
         ("pitch_midi", np.float64),
         ("velocity", np.float64),
         ("seed", np.int64),
-        ("latent", np.int64),  # 0, or 1 for the other half of a unison
+        ("latent", np.int64),  # device.timbre.latent_word
         ("epoch", np.int64),  # of the setup that it belongs to
         ("time_ns", np.int64),
     ],
@@ -189,6 +191,8 @@ class Desk(NamedTuple):
     captured: Ints  # (16,) samples WRITTEN and READ
     wish: Any  # (V,) WISH: control -> worker
     expected: npt.NDArray[np.float64]  # (8,) pitches (MIDI) that a gate is likely to ask for, 0: none
+    base: Array  # (ATTRIBUTES,) soft labels under the knobs; NaN first: as the patch has them
+    latent: Array  # (2, LATENT) the latent, NaN first: the patch's; and what is added to every latent
     settings: Array  # (ATTRIBUTES,) of the knobs, NaN: as the patch has it
     carries: Ints  # (ATTRIBUTES,) 1: takes the related attributes along
     version: Ints  # (8,) of the settings; of the setup (epoch)
@@ -213,6 +217,8 @@ def desk_shapes(voices: int, sample_rate_hz: float) -> dict[str, tuple[tuple[int
         "captured": ((16,), whole),
         "wish": ((voices,), WISH),
         "expected": ((8,), real),
+        "base": ((ATTRIBUTES,), np.dtype(np.float32)),
+        "latent": ((2, LATENT), np.dtype(np.float32)),
         "settings": ((ATTRIBUTES,), np.dtype(np.float32)),
         "carries": ((ATTRIBUTES,), whole),
         "version": ((8,), whole),
@@ -254,7 +260,7 @@ def make(memory: Any, voices: int = VOICES) -> Desk:
         page[3 * number : 3 * number + 3] = at, shape[0], shape[1] if len(shape) > 1 else 0
     desk = lay_out(memory, voices)
     prepare(desk.state, SAMPLE_RATE_HZ)
-    desk.settings[:] = np.nan
+    desk.settings[:] = desk.base[:] = desk.latent[0] = np.nan
     desk.master[GAIN] = desk.master[GAIN_GOAL] = 1.0
     desk.master[MORPH_S] = 1 / 50
     return desk
@@ -546,9 +552,11 @@ def open_desk(base):  # type: ignore[no-untyped-def]
         _line(base, where, 35, np.int64),  # captured
         _line(base, where, 36, WISH),  # wish
         _line(base, where, 37, np.float64),  # expected
-        _line(base, where, 38, np.float32),  # settings
-        _line(base, where, 39, np.int64),  # carries
-        _line(base, where, 40, np.int64),  # version
+        _line(base, where, 38, np.float32),  # base
+        _plane(base, where, 39, np.float32),  # latent
+        _line(base, where, 40, np.float32),  # settings
+        _line(base, where, 41, np.int64),  # carries
+        _line(base, where, 42, np.int64),  # version
     )
 
 

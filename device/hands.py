@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
 
 from device.partials import nominal_hz
 from device.patch import Patch
+from device.timbre import LATENT_SEEDS, latent_word
+
+FloatArray = npt.NDArray[np.float32]
 
 # A voice that has glided further than this from the pitch of its frames gets new ones: the voice keeps the envelope
 # in Hz by itself, but a spectrum has more in it than its envelope.
@@ -22,6 +28,8 @@ UNISON_PAN = 0.7  # to either side
 UNISON_CENTS = 4.0  # up and down: beats once a second at A4 (440 * 8 / 1200 * ln 2 = 2 Hz between both)
 UNISON_GAIN = 0.5**0.5  # two voices at equal power
 
+SHIFT_S = 0.01  # from one step of a modulation to the next, so that a vibrato is a line and no staircase
+
 # Not 0, which a voice takes for a note that need not begin: a swell may begin in silence.
 SMALLEST_GAIN = 10 ** (-120 / 20)
 
@@ -30,8 +38,8 @@ SMALLEST_GAIN = 10 ** (-120 / 20)
 class Voice:
     """What sounds in one place. Orders count events, so that the older of two is the smaller.
 
-    ``noise_seed`` makes it the note it is; ``latent`` is 1 in the second voice of a unison; ``frames_midi`` is the
-    pitch that its frames were last asked for.
+    ``noise_seed`` makes it the note it is; ``latent`` says which latent it has (`device.timbre.latent_word`);
+    ``frames_midi`` is the pitch that its frames were last asked for.
     """
 
     channel: int
@@ -91,6 +99,11 @@ class Hands(ABC):
         self._voices: list[Voice | None] = [None] * voices
         self._order = 0
         self._last_midi: float | None = None
+        self._shift_semitones = 0.0  # of everything, by modulation
+        self._trim = 1.0  # likewise, a gain
+        self.new_latents = False  # every note is another specimen
+        # Called before a note begins, with its pitch and velocity: what follows notes is then up to date.
+        self.struck: Callable[[float, float], None] = lambda _pitch_midi, _velocity: None
 
     def note_on(self, key: int, pitch_midi: float, velocity: float, channel: int = 0) -> None:
         """Start a note at the present knobs.
@@ -113,8 +126,10 @@ class Hands(ABC):
             if voice.key == key and not voice.down:  # held by the pedal only: the string is struck again
                 self._let_go(v, voice)
         self.counts.notes += 1
+        self.struck(pitch_midi, velocity)
         low, high = self._pitch_range
-        self.counts.out_of_range += not low <= pitch_midi <= high
+        self.counts.out_of_range += not low <= pitch_midi + self._patch.tuning_semitones <= high
+        specimen = self._drawn_latent() if self.new_latents else 0
         order = self._tick()
         pan = PAN_WIDTH * min(1.0, max(-1.0, (pitch_midi - PAN_CENTRE_KEY) / PAN_HALF_SPAN_KEYS))
         unison = self._patch.unison
@@ -126,7 +141,7 @@ class Hands(ABC):
                 velocity,
                 noise_seed=(self._seed * 1_000_003 + 2 * self.counts.notes + (side > 0)) % 2**32,
                 order=order,
-                latent=int(side > 0),
+                latent=latent_word(specimen, twin=side > 0),
                 detune_cents=side * UNISON_CENTS,
                 pan=side * UNISON_PAN if unison else pan,
                 gain=UNISON_GAIN if unison else 1.0,
@@ -135,7 +150,8 @@ class Hands(ABC):
             self._voices[place] = voice
             voice.frames_midi = self._pitch(voice)
             comes_from = self._last_midi if self._patch.glide_s else None
-            self._start(place, voice, self._f0_hz(voice) if comes_from is None else nominal_hz(comes_from))
+            from_hz = self._f0_hz(voice) if comes_from is None else self._tuned_hz(comes_from)
+            self._start(place, voice, from_hz)
             if comes_from is not None:
                 self._retune(place, voice, self._patch.glide_s)
         self._last_midi = pitch_midi
@@ -186,6 +202,25 @@ class Hands(ABC):
         for v, voice in self._sounding(channel):
             self._regain(v, voice)
 
+    def shift(self, semitones: float) -> None:
+        """Move everything that sounds or will by so much, beside all bends: where a modulation has brought it."""
+        if semitones != self._shift_semitones:
+            self._shift_semitones = semitones
+            for v, voice in self._sounding(None):
+                self._retune(v, voice, SHIFT_S)
+
+    def trim(self, gain: float) -> None:
+        """Multiply everything that sounds or will by so much, beside all levels."""
+        if gain != self._trim:
+            self._trim = gain
+            for v, voice in self._sounding(None):
+                self._regain(v, voice)
+
+    @property
+    def keys_down(self) -> bool:
+        """Whether any key is held."""
+        return any(at.down for at in self._channels.values())
+
     def release_all(self, channel: int | None = None) -> None:
         """Let every key of the channel (or of all channels) go; the pedal keeps what it holds."""
         for number, at in self._channels.items():
@@ -209,6 +244,17 @@ class Hands(ABC):
     @abstractmethod
     def set_attribute(self, name: str, setting: float, carry: bool | None = None) -> None:
         """Turn a knob, see `device.timbre.Timbre.turn`; sounding notes crossfade to it, new ones have it."""
+
+    @abstractmethod
+    def unset_attributes(self) -> None:
+        """Put every knob back where the patch has it."""
+
+    @abstractmethod
+    def stand(self, base: FloatArray | None, z: FloatArray | None, shift: FloatArray | None) -> None:
+        """Take another timbre under the knobs: soft labels (A,), latent (Z,), what is added to every latent (Z,).
+
+        None: as the patch has it. Sounding notes crossfade.
+        """
 
     @abstractmethod
     def _sounds(self, v: int) -> bool:
@@ -266,7 +312,16 @@ class Hands(ABC):
         return self._channels.setdefault(channel, _Channel())
 
     def _pitch(self, voice: Voice) -> float:
-        return voice.pitch_midi + self._channel(voice.channel).bend_semitones
+        """Where a voice sounds, before its detuning in a unison: the one place where all that moves pitch meets."""
+        bent = self._channel(voice.channel).bend_semitones + self._shift_semitones
+        return voice.pitch_midi + self._patch.tuning_semitones + bent
+
+    def _tuned_hz(self, pitch_midi: float) -> float:
+        return nominal_hz(pitch_midi + self._patch.tuning_semitones)
+
+    def _drawn_latent(self) -> int:
+        """The seed of a specimen of its own for the note that begins."""
+        return (self._seed * 1_000_003 + self.counts.notes) % LATENT_SEEDS
 
     def _f0_hz(self, voice: Voice) -> float:
         return nominal_hz(self._pitch(voice) + voice.detune_cents / 100.0)
@@ -274,7 +329,7 @@ class Hands(ABC):
     def _gain(self, voice: Voice) -> float:
         loud = 10.0 ** (self._patch.level_db / 20.0) * voice.gain
         gain = loud * voice.velocity**self._patch.velocity_curve * self._channel(voice.channel).gain
-        return float(max(gain, SMALLEST_GAIN))
+        return float(max(gain * self._trim, SMALLEST_GAIN))
 
     def _tick(self) -> int:
         self._order += 1

@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import Any
 
 import mido
 import numpy as np
 
 from device import bundle as bundles
+from device import osc
 from device.calibrate import tuned
 from device.control import Control, Layout
 from device.engine import (
@@ -37,17 +40,29 @@ from device.jacks import Jacks, open_board, open_inputs
 from device.keyboard import GateEdge, Played, PotTurn
 from device.knobs import choose_attributes
 from device.midi import Receiver
+from device.midi_ports import MidiInputs
+from device.modulation import Modulation, Preset, Sound, presets_of
 from device.partials import Partials
 from device.patch import Patch, read_patch
 from device.process import FRONT_PRIORITY, surroundings
-from device.profile import read_profile
-from device.scan import Scan
+from device.profile import Profile, read_profile
+from device.scan import Scan, Tuned
 from device.script import Script, SimulatedJacks, read_script, wire
 from device.simulation import Clock
+from device.sounds import LONGEST_NAME, MOST_SOUNDS, Kept, Memory
 from device.stft import Stft
 from device.timbre import Timbre
+from device.toml_table import suggestion
+from device.voct import Quantizer
 from device.worker import Setup, Worker
 
+log = logging.getLogger(__name__)
+
+NOTHING = Preset("", np.zeros(0, np.float32), np.zeros(1, np.float32), np.zeros(0, np.float32))
+OSC_CHANNEL = 17  # apart from MIDI's and from the gate's
+PROGRAMS = 128
+LAST_NAME = "as it was"
+LAST_NS = 3_000_000_000  # between two looks whether the sound has changed
 NOBODY = "nobody"  # the script that does nothing
 PASSES_A_LOOK = 4  # at the pipe, which costs a system call
 REST_S = 0.0005  # of a worker with nothing to do; a note waits so long at most before its frames are begun
@@ -65,6 +80,11 @@ class Plan:
     script: str | None = None
     voices: int = 8
     seed: int = 0
+    midi: tuple[str, ...] | None = ()  # parts of names of ports; None: every keyboard there is
+    osc_port: int | None = None
+    names: tuple[str, ...] = ()  # of the bundles
+    memory: Memory = field(default_factory=Memory)
+    resume: bool = False  # begin with the sound of the last time
 
 
 @dataclass(frozen=True)
@@ -96,7 +116,14 @@ def read_parts(plan: Plan, pots: int) -> list[Part]:
         parts.append(
             Part(
                 Setup(number, path, patch, plan.variant),
-                Layout(number, patch, tuple(attributes), manifest.pitch_range_midi),
+                Layout(
+                    number,
+                    patch,
+                    tuple(attributes),
+                    manifest.pitch_range_midi,
+                    manifest.name,
+                    presets_of(bundle),
+                ),
                 tuple(knobs),
                 manifest.representation.heard_hz,
             )
@@ -138,18 +165,42 @@ class Front:
         self._messages: list[tuple[int, mido.Message]] = []
         self._heard_until_s = 0.0
         self._ended = False
+        self._waiting: Kept | None = None  # to be recalled when its bundle is there
         self._control = Control(desk, part.layout, plan.seed)
         self._profile = profile
+        self._plan, self._part = plan, part
+        self._memory = plan.memory
+        self.told: list[tuple[Any, ...]] = []  # for the supervisor
+        self._modulation = Modulation(
+            self._control,
+            part.layout.patch,
+            part.layout.attributes,
+            part.layout.presets or (NOTHING,),
+            part.knobs,
+            plan.memory.learned,
+            plan.seed,
+        )
+        self._receiver = Receiver(self._control, part.layout.patch, listener=self)
+        self._midi = open_midi(plan, profile)
+        self._osc = None if plan.osc_port is None else _open_osc(plan.osc_port)
         self._wires: SimulatedJacks | None = None
-        self._knobs = part.knobs
         if profile.board == "simulated":
             self._wires = wire(script, profile, self._clock, origin_ns)
             self._jacks = self._simulated(self._wires, script)
         else:
-            self._jacks = open_board(profile, self._typed)
-        self._scan = Scan(desk, self._jacks, self._control, self._hear, self._turn, profile, tuned(profile))
+            self._jacks = open_board(profile, self._played)
+        self._tuned = tuned(profile)
+        turn, quantized = self._modulation.turn, self._quantized(part.layout.patch)
+        # Simulated pots that nobody turns would all pull their attributes to the middle.
+        pots = range(len(profile.knob_channels)) if profile.board == "simulated" else ()
+        quiet = [pot for pot in pots if pot + 1 not in script.pots]
+        hear = self._receiver.hear
+        self._scan = Scan(desk, self._jacks, self._control, hear, turn, profile, quantized, quiet)
         self.pass_ns = round(1e9 / profile.pitch_scan_hz)
-        self._receiver = Receiver(self._control, part.layout.patch)
+        self._last_sound: Sound | None = None
+        self._last_told_ns = origin_ns
+        if plan.resume and plan.memory.last is not None:
+            self._try(plan.memory.last)
 
     def step(self, now_ns: int) -> None:
         """One pass."""
@@ -160,15 +211,27 @@ class Front:
                 if self._wires is not None:
                     self._wires.plant_garbage(None)
             self._scan.step(now_ns)
+            self._control.at_ns = now_ns
+            if self._osc is not None:
+                for _, heard, sender in self._osc.poll(now_ns):
+                    self._answer(self._osc, heard, sender)
+            self._modulation.step(now_ns)
+            self._tell_last(now_ns)
         self._desk.counts[N["control_beat_ns"]] = now_ns
 
     def set_up(self, part: Part, now_ns: int) -> None:
         """Go over to another bundle; what sounds rings out."""
         self._control.at_ns = now_ns
-        self._control.set_up(part.layout)
-        self._receiver.set_up(part.layout.patch)
-        self._knobs = part.knobs
+        layout = part.layout
+        self._part = part
+        self._control.set_up(layout)
+        self._receiver.set_up(layout.patch)
+        self._modulation.set_up(layout.patch, layout.attributes, layout.presets or (NOTHING,), part.knobs)
+        self._scan.set_up(self._quantized(layout.patch))
         self._scan.turn_all()
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._try(waiting)
 
     def spoil(self, seconds: float) -> None:
         """Have simulated converters read nonsense for so long."""
@@ -199,19 +262,181 @@ class Front:
         self._control.at_ns = now_ns
         self._control.finish()
         self._jacks.close()
+        if self._midi is not None:
+            self._midi.close()
+        if self._osc is not None:
+            self._osc.close()
+        self._remember(replace(self._memory, last=self._kept(LAST_NAME)))
 
-    def _hear(self, message: mido.Message) -> None:
-        self._receiver.hear(message)
+    # ---- What the receiver tells of (device.midi.Listener) ----
 
-    def _turn(self, source: str, value: float) -> None:
-        place = int(source.removeprefix("knob.")) - 1 if source.startswith("knob.") else len(self._knobs)
-        name = self._knobs[place] if place < len(self._knobs) else None
-        if name is not None:
-            self._control.set_attribute(name, value)
+    def turn(self, source: str, value: float) -> None:
+        """A modulation source has moved."""
+        self._modulation.turn(source, value)
+        if source.startswith("cc.") and dict(self._modulation.learned) != dict(self._memory.learned):
+            self._memory = replace(self._memory, learned=dict(self._modulation.learned))
+            self.told.append(("memory", self._memory))
 
-    def _typed(self) -> list[tuple[int, mido.Message]]:
-        """What came from the computer's keyboard since the last time."""
+    def program(self, number: int) -> bool:
+        """A program change: the lower half are kept sounds, the upper half the bundle's presets."""
+        presets = self._part.layout.presets
+        if number < MOST_SOUNDS:
+            there = number < len(self._memory.sounds)
+            if there:
+                self._try(self._memory.sounds[number])
+        else:
+            there = number - MOST_SOUNDS < len(presets)
+            if there:
+                self._modulation.recall_preset(presets[number - MOST_SOUNDS].name)
+        return there
+
+    def transport(self, kind: str, at_ns: int) -> None:
+        """The MIDI clock."""
+        self._modulation.transport(kind, at_ns)
+
+    # ---- What others ask for ----
+
+    def _answer(self, line: osc.OscInput, heard: osc.Heard, sender: osc.Address) -> None:
+        """Do what came by OSC, and say what was done; what cannot be done is said and logged."""
+        try:
+            done, said = True, self._obey(heard)
+        except ValueError as error:
+            done, said = False, str(error)
+            log.warning("%s: %s", heard, error)
+        if not isinstance(heard, osc.Source | osc.Note):
+            line.answer(sender, done, said)
+
+    def _obey(self, heard: osc.Heard) -> str:
+        """Do what was asked for, say what it was; ValueError where it cannot be done."""
+        modulation = self._modulation
+        if isinstance(heard, osc.Knob):
+            name = self._attribute(heard.name)
+            modulation.set_knob(name, heard.setting)
+            return f"{name} stands at {heard.setting:g}"
+        if isinstance(heard, osc.Source):
+            self.turn(heard.name, heard.value)
+        elif isinstance(heard, osc.Note):
+            if heard.velocity > 0:
+                self._control.note_on(heard.key, float(heard.key), heard.velocity, OSC_CHANNEL)
+            else:
+                self._control.note_off(heard.key, OSC_CHANNEL)
+        elif isinstance(heard, osc.Panic):
+            self._receiver.panic()
+            return "everything is off"
+        elif isinstance(heard, osc.Preset):
+            return self._preset(heard.which, heard.morph_s)
+        elif isinstance(heard, osc.Keep):
+            self._remember(self._memory.with_sound(self._kept(heard.name)))
+            kept = self._memory.find(heard.name[:LONGEST_NAME])
+            assert kept is not None
+            return f"kept as {kept.name!r}, program {self._memory.sounds.index(kept) + 1}"
+        elif isinstance(heard, osc.Drop):
+            if self._memory.find(heard.name) is None:
+                raise ValueError(f"no kept sound is called {heard.name!r}")
+            self._remember(self._memory.without(heard.name))
+            return f"{heard.name!r} is forgotten"
+        elif isinstance(heard, osc.Learn):
+            modulation.learning = self._attribute(heard.name)
+            return f"the next controller that moves turns {modulation.learning}"
+        elif isinstance(heard, osc.Forget):
+            modulation.forget()
+            self._remember(replace(self._memory, learned={}))
+            return "controllers turn what the patch says"
+        elif isinstance(heard, osc.Choose):
+            modulation.choose(heard.seed)
+            return "another specimen"
+        elif isinstance(heard, osc.Undo):
+            modulation.undo()
+            return "back to the sound before"
+        elif isinstance(heard, osc.Bundle):
+            if not any(osc.same_name(name, heard.name) for name in self._plan.names):
+                raise ValueError(f"no bundle called {heard.name!r} is loaded")
+            self.told.append(("bundle", next(n for n in self._plan.names if osc.same_name(n, heard.name))))
+            return f"going over to {heard.name}"
+        else:
+            return self._list()
+        return ""
+
+    def _list(self) -> str:
+        """What there is to recall, with the MIDI programs (from 1) that recall it."""
+        lines = [f"{self._part.layout.name}"]
+        for number, kept in enumerate(self._memory.sounds, start=1):
+            lines.append(f"{number:>4}  {kept.name}  (kept, of {kept.bundle})")
+        for number, preset in enumerate(self._part.layout.presets, start=MOST_SOUNDS + 1):
+            lines.append(f"{number:>4}  {preset.name}" if number <= PROGRAMS else f"      {preset.name}")
+        for number, knob in sorted(self._modulation.learned.items()):
+            lines.append(f"CC {number} turns {knob.attribute}")
+        return "\n".join(lines)
+
+    def _attribute(self, name: str) -> str:
+        """The attribute that a name from elsewhere means; ValueError where there is none."""
+        for known in self._part.layout.attributes:
+            if osc.same_name(known, name):
+                return known
+        raise ValueError(
+            f"the bundle has no attribute {name!r}; {suggestion(name, self._part.layout.attributes)}"
+        )
+
+    def _preset(self, which: str | int, morph_s: float) -> str:
+        """Go over to a kept sound or one of the bundle's presets, by name; by number as a program."""
+        if isinstance(which, int):
+            if not self.program(which):
+                raise ValueError(f"nothing is at program {which + 1}")
+            return f"program {which + 1}"
+        kept = self._memory.find(which)
+        if kept is not None:
+            self._recall(kept, morph_s)
+            return kept.name
+        for preset in self._part.layout.presets:
+            if osc.same_name(preset.name, which):
+                self._modulation.recall_preset(preset.name, morph_s)
+                return preset.name
+        known = [*(one.name for one in self._memory.sounds), *(one.name for one in self._part.layout.presets)]
+        hint = suggestion(which, known)
+        raise ValueError(f"neither a kept sound nor a preset of the bundle is called {which!r}; {hint}")
+
+    def _recall(self, kept: Kept, morph_s: float) -> None:
+        """Go over to a kept sound; one of another bundle waits until that is there. ValueError: that is not loaded."""
+        if kept.bundle == self._part.layout.name:
+            self._modulation.recall(kept.sound, morph_s)
+        elif kept.bundle in self._plan.names:
+            self._waiting = kept
+            self.told.append(("bundle", kept.bundle))
+        else:
+            raise ValueError(f"{kept.name!r} is of {kept.bundle!r}, which is not loaded")
+
+    def _try(self, kept: Kept) -> None:
+        """Recall it if that can be done."""
+        try:
+            self._recall(kept, 0.0)
+        except ValueError as error:
+            log.warning("%s: %s", kept.name, error)
+
+    def _kept(self, name: str) -> Kept:
+        return Kept(name[:LONGEST_NAME], self._part.layout.name, self._modulation.kept())
+
+    def _remember(self, memory: Memory) -> None:
+        self._memory = memory
+        self.told.append(("memory", memory))
+
+    def _tell_last(self, now_ns: int) -> None:
+        """Every few seconds, what would be resumed, where it has changed."""
+        if now_ns - self._last_told_ns < LAST_NS:
+            return
+        self._last_told_ns = now_ns
+        sound = self._modulation.kept()
+        if sound is not self._last_sound:
+            self._last_sound = sound
+            self._remember(replace(self._memory, last=self._kept(LAST_NAME)))
+
+    def _quantized(self, patch: Patch) -> Tuned:
+        return replace(self._tuned, quantizer=Quantizer(patch.scale, patch.root))
+
+    def _played(self, now_ns: int) -> list[tuple[int, mido.Message]]:
+        """What came from MIDI ports and the computer's keyboard since the last time."""
         found, self._messages = self._messages, []
+        if self._midi is not None:
+            found += self._midi.poll(now_ns)
         return found
 
     def _simulated(self, wires: SimulatedJacks, script: Script) -> Jacks:
@@ -228,8 +453,8 @@ class Front:
                 found.append((edge.time_ns, 1, edge.level > 0))
             return found
 
-        def messages() -> list[tuple[int, mido.Message]]:
-            found = self._typed()
+        def messages(now_ns: int) -> list[tuple[int, mido.Message]]:
+            found = self._played(now_ns)
             now_s, since_s = self._clock.now_s, self._heard_until_s
             if now_s > since_s:
                 self._heard_until_s = now_s
@@ -275,10 +500,12 @@ def run_front(name: str, plan: Plan, part: Part, orders: Connection) -> None:
             if passes % PASSES_A_LOOK == 0:
                 if os.getppid() != parent:
                     return
+                _hand_up(front, orders)
                 while orders.poll():
                     kind, *rest = orders.recv()
                     if kind == "stop":
                         front.finish(time.monotonic_ns())
+                        _hand_up(front, orders)
                         return
                     if kind == "part":
                         front.set_up(rest[0], time.monotonic_ns())
@@ -288,6 +515,30 @@ def run_front(name: str, plan: Plan, part: Part, orders: Connection) -> None:
                         front.play(*rest)
             next_ns = max(next_ns + pass_ns, now_ns)
             time.sleep(max(next_ns - time.monotonic_ns(), 0) * 1e-9)
+
+
+def _hand_up(front: Front, orders: Connection) -> None:
+    """Send the supervisor what the front has to say."""
+    told, front.told = front.told, []
+    for word in told:
+        orders.send(word)
+
+
+def open_midi(plan: Plan, profile: Profile) -> MidiInputs | None:
+    """The MIDI inputs of a plan, and of its profile; None where there are to be none."""
+    serial = (profile.midi_serial,) if profile.midi_serial and profile.board != "simulated" else ()
+    if plan.midi == () and not serial:
+        return None
+    return MidiInputs(plan.midi, serial)
+
+
+def _open_osc(port: int) -> osc.OscInput | None:
+    """OSC at this port; None, and a line in the log, where somebody else has it: an instrument has to play."""
+    try:
+        return osc.OscInput(port)
+    except DarkrackError as error:
+        log.warning("%s", error)
+        return None
 
 
 def run_worker(name: str, plan: Plan, setup: Setup, orders: Connection) -> None:

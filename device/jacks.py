@@ -19,8 +19,8 @@ class Jacks:
 
     ``pot(n)``: code 0 to 1023 of pot n, from 0. ``pitch()``: code of the V/oct input, one of ``pitch_codes``.
     ``cv(n)``: code 0 to 4095 of control voltage n. All three raise OSError where the bus fails. ``edges(now_ns)``:
-    (time in ns, gate, whether it is high) since the last call; ``messages()``: (time in ns, MIDI message) likewise.
-    ``lost()``: edges that nobody told of. ``close()`` lets go of everything.
+    (time in ns, gate, whether it is high) since the last call; ``messages(now_ns)``: (time in ns, MIDI message)
+    likewise. ``lost()``: edges that nobody told of. ``close()`` lets go of everything.
     """
 
     pot: Callable[[int], int]
@@ -28,7 +28,7 @@ class Jacks:
     pitch_codes: int
     cv: Callable[[int], int]
     edges: Callable[[int], Sequence[tuple[int, int, bool]]]
-    messages: Callable[[], Sequence[tuple[int, mido.Message]]]
+    messages: Callable[[int], Sequence[tuple[int, mido.Message]]]
     lost: Callable[[], int]
     close: Callable[[], None]
 
@@ -66,7 +66,7 @@ def open_inputs(
     )
 
 
-def open_board(profile: Profile, messages: Callable[[], Sequence[tuple[int, mido.Message]]]) -> Jacks:
+def open_board(profile: Profile, messages: Callable[[int], Sequence[tuple[int, mido.Message]]]) -> Jacks:
     """The jacks of a real module; DarkrackError where board, bus, pins or packages are not there."""
     inputs = open_inputs(profile)
     lines = GateLines(open_gpio(profile.board), profile.gates)

@@ -17,7 +17,7 @@ from device.hands import GLIDE_SEMITONES, Hands, Voice
 from device.maker import Maker
 from device.partials import Partials
 from device.patch import Patch
-from device.timbre import Timbre
+from device.timbre import Stance, Timbre
 from device.voices import Note, VoiceBank
 
 FloatArray = NDArray[np.float32]
@@ -52,7 +52,7 @@ class Performance(Hands):
             )
         else:
             self._bank = VoiceBank(voices, 1, 1, SAMPLE_RATE_HZ, samples=grid.samples)
-        self._vectors: list[FloatArray | None] = [None] * voices  # that the frames were made for
+        self._stances: list[Stance | None] = [None] * voices  # that the frames were made for
         self._stale = False
         self._next_morph_samples = 0
 
@@ -60,10 +60,20 @@ class Performance(Hands):
         """Turn a knob: ``setting`` 0..1 along what the data have, up to 2 beyond it; see `Timbre.turn`."""
         self._stale |= self._timbre.turn(name, setting, carry)
 
+    def unset_attributes(self) -> None:
+        """Put every knob back where the patch has it."""
+        self._timbre.unset()
+        self._stale = True
+
+    def stand(self, base: FloatArray | None, z: FloatArray | None, shift: FloatArray | None) -> None:
+        """Take another timbre under the knobs, see `Timbre.stand`; sounding notes crossfade."""
+        self._timbre.stand(base, z, shift)
+        self._stale = True
+
     @property
     def vector(self) -> FloatArray:
         """The soft labels (A,) with all knobs where they stand now."""
-        return self._timbre.vector
+        return self._timbre.stance.vector
 
     @property
     def sounding(self) -> bool:
@@ -90,10 +100,10 @@ class Performance(Hands):
 
         Samples do not morph; the next note has the present knobs.
         """
-        vector = self.vector
+        stance = self._timbre.stance
         for v, voice in self._sounding(None) if self._maker.grid else ():
             glided = abs(self._pitch(voice) - voice.frames_midi) > GLIDE_SEMITONES
-            if glided or self._vectors[v] is not vector:
+            if glided or self._stances[v] is not stance:
                 voice.frames_midi = self._pitch(voice)
                 frames, made_for_hz = self._generate(v, voice)
                 self._bank.morph(v, frames, MORPH_S, made_for_hz)
@@ -107,9 +117,9 @@ class Performance(Hands):
         The noise stays, so it is the same note.
         """
         begin = time.perf_counter()
-        self._vectors[v] = vector = self.vector
-        z = self._timbre.z[voice.latent]
-        made = self._maker.note(z, vector, voice.frames_midi, voice.velocity, voice.noise_seed)
+        self._stances[v] = stance = self._timbre.stance
+        z = stance.latent(voice.latent)
+        made = self._maker.note(z, stance.vector, voice.frames_midi, voice.velocity, voice.noise_seed)
         self.counts.generation_ms.append((time.perf_counter() - begin) * 1000.0)
         return made
 

@@ -198,15 +198,18 @@ def render(found: dict[str, dict[str, dict[str, list[float]]]], boards: int, sec
         lines.append(f"| all but drift, the median board of {boards} | | " + " | ".join(medians) + " |")
         lines.append(f"| boards within {AIM_CENTS:g} cents everywhere | | " + " | ".join(shares) + " |")
         lines.append("")
-    within = {model: int(np.sum(np.array(found[model][TOGETHER.name]["six points"]) <= AIM_CENTS)) for model in found}
+    within = {
+        model: int(np.sum(np.array(found[model][TOGETHER.name]["six points"]) <= AIM_CENTS))
+        for model in found
+    }
     lines += [
         "## What it says",
         "",
-        f"With everything at the limits of the datasheets and six points of calibration, {within['MCP3208']} of {boards}",
-        f"boards hold {AIM_CENTS:g} cents with the MCP3208, {within['ADS8325']} with the ADS8325. What is left of the first is",
-        "the nonlinearity between two points, which no calibration of a few points and no averaging takes away. So the",
-        "profiles of the module give V/oct a 16-bit converter of its own behind the same reader, and the MCP parts keep the",
-        "knobs and the other control voltages. Drift is the reference's alone, and the same for both.",
+        "With everything at the limits of the datasheets and six points of calibration,",
+        f"{within['MCP3208']} of {boards} boards hold {AIM_CENTS:g} cents with the MCP3208, {within['ADS8325']} with",
+        "the ADS8325. What is left of the first is the nonlinearity between two points, which neither a few points of",
+        "calibration nor averaging takes away. So the profiles of the module give V/oct a 16-bit converter of its own",
+        "behind the same reader; the MCP parts keep knobs and other control voltages. Drift is the reference's alone.",
         "",
     ]
     return "\n".join(lines)

@@ -25,11 +25,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from device import state
 from device.errors import DarkrackError
 from device.files import atomic_path, write_json
+from device.notify import Service
 from device.process import Child, log_to_stderr
 from device.recording import CLICK_FRAME_S, clicks
 from device.render import aligned
+from device.sounds import Memory, read_memory, write_memory
 
 if TYPE_CHECKING:  # they compile, for which whoever only asks for help need not wait
     from device.audio import Audio
@@ -47,6 +50,8 @@ THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 BLOCKS_FRAMES = (32, 64, 128, 256, 512)
 # Beside its block, an event waits for a pass of the scan, and the front's own work with some jitter.
 FRONT_MS = 1.0
+OSC_PORT = 9010
+NO_MIDI = "none"
 KEYS_S = 0.005  # between two looks at the computer's keyboard
 WATCH_S = 0.05  # how often the supervisor looks around
 HUNG_S = 2.0  # without a sign of life
@@ -73,6 +78,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keys", action="store_true", help="play the simulated jacks on this computer's keyboard"
     )
+    parser.add_argument(
+        "--midi",
+        action="append",
+        metavar="NAME",
+        help="a MIDI port, by part of its name; may be repeated; none for none (default: every keyboard)",
+    )
+    parser.add_argument(
+        "--osc",
+        type=int,
+        default=OSC_PORT,
+        metavar="PORT",
+        help=f"where OSC and `darkrack tell` are heard, on this machine; 0 for nowhere (default: {OSC_PORT})",
+    )
+    parser.add_argument("--resume", action="store_true", help="begin with the sound of the last time")
     parser.add_argument(
         "--audio",
         metavar="DEVICE",
@@ -127,11 +146,16 @@ def run(args: argparse.Namespace) -> None:
         script=args.script,
         voices=args.voices,
         seed=args.seed,
+        midi=() if args.offline else _midi(args.midi),
+        osc_port=None if args.offline or not args.osc else args.osc,
+        memory=Memory() if args.offline else read_memory(state.folder()),
+        resume=args.resume and not args.offline,
     )
     profile = read_profile(plan.profile)
     _check_board(args, profile.board)
     tuned(profile)  # what is wrong with the calibration is said now
     parts = read_parts(plan, len(profile.knob_channels))
+    plan = dataclasses.replace(plan, names=tuple(part.layout.name for part in parts))
     script = read_script(args.script) if args.script else None
     seconds = args.seconds
     if seconds is None and script is not None and not script.loop:
@@ -160,6 +184,8 @@ def _check_options(args: argparse.Namespace) -> None:
         raise DarkrackError("--offline", "--seconds beside it", "none", "add --seconds 60")
     if args.offline and args.keys:
         raise DarkrackError("--keys", "a clock that runs as people do", "--offline", "leave one of them out")
+    if not 0 <= args.osc <= 65535:
+        raise DarkrackError("--osc", "a port from 1 to 65535, or 0", str(args.osc))
     if not 0.01 <= args.frames_ms <= 10_000:
         raise DarkrackError("--frames-ms", "0.01 to 10000", f"{args.frames_ms:g}")
     if not 1 <= args.voices <= MOST_VOICES:
@@ -168,12 +194,25 @@ def _check_options(args: argparse.Namespace) -> None:
         raise DarkrackError(f"--wav {args.wav}", "a name that ends in .wav", args.wav.suffix or "no ending")
 
 
+def _midi(names: list[str] | None) -> tuple[str, ...] | None:
+    """Ports as `device.instrument.Plan` has them; DarkrackError for a name that is not there now."""
+    if names is None:
+        return None
+    if names == [NO_MIDI]:
+        return ()
+    from device.midi_ports import require_inputs
+
+    require_inputs(names)
+    return tuple(names)
+
+
 def _check_board(args: argparse.Namespace, board: str) -> None:
     """A simulated module has somebody at its jacks, a real one nobody but people."""
     where = f"--profile {args.profile}"
-    if board == "simulated" and not args.script and not args.keys:
-        expected = "--script or --keys, for there is nobody at the jacks"
-        raise DarkrackError(where, expected, "neither", "add --script hello")
+    heard = args.script or args.keys or (not args.offline and (args.midi != [NO_MIDI] or args.osc))
+    if board == "simulated" and not heard:
+        expected = "--script, --keys, --midi or --osc, for there is nobody at the jacks"
+        raise DarkrackError(where, expected, "none of them", "add --script hello")
     if board != "simulated" and (args.script or args.offline):
         got = "--script" if args.script else "--offline"
         raise DarkrackError(where, "a simulated module for it", got, f"leave {got} out, or --profile sim")
@@ -299,9 +338,10 @@ class Supervisor:
         from device import engine
 
         self._plan, self._parts, self._part = plan, parts, parts[0]
+        self._memory, self._unwritten = plan.memory, False
         self._block_frames, self._device = block_frames, device
-        self._memory = SharedMemory(create=True, size=engine.memory_size(plan.voices))
-        self.desk = engine.make(self._memory.buf, plan.voices)
+        self._shared = SharedMemory(create=True, size=engine.memory_size(plan.voices))
+        self.desk = engine.make(self._shared.buf, plan.voices)
         self.desk.clock[engine.DELAY_NS] = constant_ns
         self._capture = capture
         self.faults: dict[str, int] = {}
@@ -328,8 +368,8 @@ class Supervisor:
         del self.desk
         gc.collect()  # views of the memory
         with contextlib.suppress(BufferError):  # somebody still looks at the counters
-            self._memory.close()
-        self._memory.unlink()
+            self._shared.close()
+        self._shared.unlink()
 
     def _start(self) -> None:
         from device import engine
@@ -341,7 +381,7 @@ class Supervisor:
             self._device,
             engine.SAMPLE_RATE_HZ,
             self._block_frames,
-            self._memory,
+            self._shared,
             lambda: int(self.desk.counts[engine.N["blocks"]]),
         )
         self.audio.start()
@@ -354,6 +394,7 @@ class Supervisor:
         assert self._worker is not None
         assert self._front is not None
         self.audio.watch(now_ns * 1e-9)
+        self._listen()
         if self._gone(self._worker, "worker_beat_ns", now_ns):
             self._worker = self._start_worker()
         if self._gone(self._front, "control_beat_ns", now_ns):
@@ -378,12 +419,41 @@ class Supervisor:
         elif fault.kind == "adc garbage":
             self._front.tell(("garbage", fault.seconds))
         elif fault.kind == "bundle":
-            from device.instrument import again
+            self._go_over(self._parts[(self._part.setup.epoch + 1) % len(self._parts)])
 
-            epoch = self._part.setup.epoch + 1
-            self._part = again(self._parts[epoch % len(self._parts)], epoch)
-            self._worker.tell(("part", self._part.setup))
-            self._front.tell(("part", self._part))
+    def _go_over(self, part: Part) -> None:
+        """Go over to another bundle; what sounds rings out."""
+        from device.instrument import again
+
+        assert self._worker is not None
+        assert self._front is not None
+        self._part = again(part, self._part.setup.epoch + 1)
+        self._worker.tell(("part", self._part.setup))
+        self._front.tell(("part", self._part))
+
+    def _listen(self) -> None:
+        """What the front has to say: another bundle, or what is to be remembered, which waits until nothing sounds."""
+        assert self._front is not None
+        while (said := self._front.heard()) is not None:
+            kind, what = said
+            if kind == "memory":
+                self._memory, self._unwritten = what, True
+            elif kind == "bundle":
+                named = [part for part in self._parts if part.layout.name == what]
+                if named:
+                    self._go_over(named[0])
+                else:
+                    log.warning("no bundle called %r is loaded", what)
+        if self._unwritten and not self.desk.state.voice["active"].any():
+            self._write_memory()
+
+    def _write_memory(self) -> None:
+        """Keep what is to be remembered; a folder that cannot be written to is logged once a change."""
+        self._unwritten = False
+        try:
+            write_memory(state.folder(), self._memory)
+        except DarkrackError as error:
+            log.warning("%s", error)
 
     def fetch(self) -> Array:
         """What was captured since the last time, (n, 2)."""
@@ -396,8 +466,14 @@ class Supervisor:
         return sound
 
     def let_go(self) -> None:
-        """Let every key go; the front ends."""
+        """Let every key go; the front ends, and says what is to be remembered."""
         self.tell_front("stop")
+
+    def remember(self) -> None:
+        """Keep what is to be remembered, at the end, when nothing sounds any more."""
+        self._listen()
+        if self._unwritten:
+            self._write_memory()
 
     def tell_front(self, *order: object) -> None:
         """Give the front an order."""
@@ -418,12 +494,16 @@ class Supervisor:
     def _start_worker(self) -> Child:
         from device.instrument import run_worker
 
-        return Child(run_worker, self._memory.name, self._plan, self._part.setup)
+        return Child(run_worker, self._shared.name, self._plan, self._part.setup)
 
     def _start_front(self) -> Child:
         from device.instrument import run_front
 
-        child = Child(run_front, self._memory.name, self._plan, self._part)
+        # One that is started again goes on with the sound as it was.
+        plan = dataclasses.replace(
+            self._plan, memory=self._memory, resume=self._plan.resume or self.origin_ns > 0
+        )
+        child = Child(run_front, self._shared.name, plan, self._part)
         child.wait(READY_S)
         self.origin_ns = self.origin_ns or time.monotonic_ns() + round(WATCH_S * 1e9)
         child.tell(self.origin_ns)
@@ -499,6 +579,8 @@ def _live(  # noqa: PLR0917
                 watch.hear(sound)
 
         begin_ns = supervisor.origin_ns
+        service = Service()
+        light = stack.enter_context(_light(plan.profile))
         planted_until_s = 0.0
         while not asked_to_stop.wait(WATCH_S):
             now_ns = time.monotonic_ns()
@@ -506,11 +588,14 @@ def _live(  # noqa: PLR0917
             if seconds is not None and elapsed_s >= seconds:
                 break
             supervisor.watch(now_ns)
+            service.look(supervisor.desk, now_ns)
+            light(supervisor.desk, service.ready_after_s is not None, supervisor.audio.away, now_ns)
             if script is not None and elapsed_s > planted_until_s:
                 for fault in script.faults(planted_until_s, elapsed_s):
                     supervisor.suffer(fault)
                 planted_until_s = elapsed_s
             hear()
+        service.stop()
         supervisor.let_go()
         until_s = time.monotonic() + (0 if asked_to_stop.is_set() else RING_OUT_S)
         while time.monotonic() < until_s:
@@ -519,6 +604,7 @@ def _live(  # noqa: PLR0917
             hear()
         stuck = 0 if asked_to_stop.is_set() else int(supervisor.desk.state.voice["active"].sum())
         supervisor.fade_out()
+        supervisor.remember()
         hear()
         watch.finish()
         took_s = (time.monotonic_ns() - begin_ns) * 1e-9
@@ -526,7 +612,32 @@ def _live(  # noqa: PLR0917
             supervisor.desk, plan, args.block, constant_ns, took_s, watch, stuck, supervisor.faults
         )
         report["audio"] = dataclasses.asdict(supervisor.audio.counts)
+        report["ready_after_s"] = service.ready_after_s
     return report
+
+
+@contextlib.contextmanager
+def _light(profile_name: str) -> Iterator[Callable[[Desk, bool, bool, int], None]]:
+    """What shows the state of the instrument on the profile's light, if it has one on a real board."""
+    from device.engine import counted
+    from device.gpio import open_gpio
+    from device.led import Led, Seen, lit
+    from device.profile import read_profile
+
+    profile = read_profile(profile_name)
+    if profile.led_line is None or profile.board == "simulated":
+        yield lambda _desk, _ready, _away, _now_ns: None
+        return
+    led, seen = Led(open_gpio(profile.board), profile.led_line), Seen()
+
+    def show(desk: Desk, ready: bool, away: bool, now_ns: int) -> None:
+        now_s = now_ns * 1e-9
+        led.show(lit(seen.state(counted(desk), ready, away, now_s), now_s))
+
+    try:
+        yield show
+    finally:
+        led.close()
 
 
 @contextlib.contextmanager
@@ -629,6 +740,8 @@ def table(report: Mapping[str, Any]) -> str:
             f"{counts['generated']} made, {counts['morphs']} crossfades, {counts['late_frames']} late",
         ),
     ]
+    if report.get("ready_after_s") is not None:
+        rows.append(("ready", f"{report['ready_after_s']:.2f} s after the process began"))
     callback = report["callback"]
     if callback:
         block_ms = report["block_frames"] / SAMPLE_RATE_HZ * 1e3

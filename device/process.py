@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from multiprocessing.shared_memory import SharedMemory
+from typing import Any
 
 from device.errors import DarkrackError
 
@@ -48,8 +49,8 @@ class Child:
         with contextlib.suppress(OSError):
             self._orders.send(order)
 
-    def heard(self) -> object | None:
-        """What it said, if it said anything."""
+    def heard(self) -> Any:
+        """What it said, if it said anything; else None."""
         try:
             return self._orders.recv() if self._orders.poll() else None
         except (EOFError, OSError):

@@ -51,7 +51,7 @@ A TOML file, strict; required where nothing else is said:
     line = 27
 
     [midi]                     # optional: DIN MIDI through a UART
-    serial = "/dev/serial0"
+    serial = "/dev/serial0"    # "/dev/serial0:38400" where the system makes 31250 baud of another rate
 
     [flaws]                    # optional, of a simulated board only: see device.simulation.Flaws
     inl_lsb = 1.0
@@ -66,9 +66,8 @@ from pathlib import Path
 
 from device.adc import BITS
 from device.errors import DarkrackError
-from device.files import read_toml
 from device.simulation import CHANNELS, Flaws
-from device.toml_table import Table, packaged
+from device.toml_table import Table, packaged, read_page
 
 PROFILES = Path(__file__).with_name("profiles")
 BOARDS = ("simulated", "raspberry-pi", "jetson")
@@ -161,7 +160,7 @@ def read_profile(name: str | Path) -> Profile:
     or given away twice.
     """
     path = packaged(name, PROFILES, "a profile")
-    page = Table(str(path), "", read_toml(path, "a profile"), "a profile")
+    page = read_page(path, "a profile")
     chips, knobs, pitch = page.table("chip"), page.table("knobs"), page.table("pitch")
     cvs, gates, led, midi = page.table("cv"), page.table("gate"), page.table("led"), page.table("midi")
     board = page.choice("board", BOARDS)
@@ -218,8 +217,7 @@ def _check_gates(profile: Profile, gates: Table) -> None:
         raise DarkrackError(gates.at("1"), "the line of the first gate", "none")
     lines = [gate.line for gate in profile.gates.values() if gate.line is not None]
     if len(set(lines)) < len(lines) or profile.led_line in lines:
-        where = f"{gates.file}: gate"
-        raise DarkrackError(where, "a line of its own for every gate and light", "one that is shared")
+        raise DarkrackError(gates.at(), "a line of its own for every gate and light", "one that is shared")
     for number, gate in profile.gates.items():
         if gate.cv is not None and gate.cv not in profile.cvs:
             there = ", ".join(map(str, profile.cvs)) or "none"
@@ -230,9 +228,7 @@ def _check_attenuverters(profile: Profile, cvs: Table) -> None:
     """A pot scales one control voltage at most."""
     pots = [cv.attenuverter for cv in profile.cvs.values() if cv.attenuverter is not None]
     if len(set(pots)) < len(pots):
-        raise DarkrackError(
-            f"{cvs.file}: cv", "a pot of its own for every attenuverter", "one that is shared"
-        )
+        raise DarkrackError(cvs.at(), "a pot of its own for every attenuverter", "one that is shared")
 
 
 def _chip(table: Table, models: tuple[str, ...]) -> Chip:
@@ -272,7 +268,7 @@ def _cv(table: Table, taken: dict[int, str], pots: int) -> CvInput:
 
 def _gate(table: Table) -> Gate:
     if "line" in table.content and "cv" in table.content:
-        raise DarkrackError(f"{table.file}: {table.name}", "line or cv", "both")
+        raise DarkrackError(table.at(), "line or cv", "both")
     if "cv" in table.content:
         gate = Gate(
             cv=table.whole("cv", 1, CHANNELS - 1),
@@ -291,9 +287,7 @@ def _gate(table: Table) -> Gate:
 
 def _flaws(table: Table, board: str) -> Flaws:
     if board != "simulated":
-        raise DarkrackError(
-            f"{table.file}: flaws", "flaws of a simulated board", f"a {board}, which has its own"
-        )
+        raise DarkrackError(table.at(), "flaws of a simulated board", f"a {board}, which has its own")
     flaws = Flaws(
         inl_lsb=table.number("inl_lsb", 0.0, 1000.0, default=0.0),
         dnl_lsb=table.number("dnl_lsb", 0.0, 1.0, default=1.0),

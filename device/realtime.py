@@ -328,7 +328,7 @@ def _telling_pot(bundle: bundles.Bundle, knobs: Sequence[str | None]) -> int:
     def spectrum(name: str, setting: float) -> Array:
         timbre = Timbre(bundle, Patch(carry=False))
         timbre.turn(name, setting)
-        note, _ = maker.note(timbre.z[0], timbre.vector, KNOB_KEY, 0.8, 0)
+        note, _ = maker.note(timbre.stance.z[0], timbre.stance.vector, KNOB_KEY, 0.8, 0)
         if not isinstance(note, NoteFrames):
             raise DarkrackError(
                 str(bundle.path), "a bundle of partials", "one of samples, which do not morph"

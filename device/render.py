@@ -17,6 +17,7 @@ from device import bundle
 from device.errors import DarkrackError
 from device.files import write_audio, write_json
 from device.midi import Receiver
+from device.modulation import STEP_S, Modulation, presets_of
 from device.patch import Patch, nearest, parse_setting, read_patch
 from device.recording import clicks, level
 from device.score import Score, read_score
@@ -80,9 +81,13 @@ def run(args: argparse.Namespace) -> None:
     from device.performance import SAMPLE_RATE_HZ, Performance
 
     performance = Performance(rack, patch, voices=args.voices, seed=args.seed, variant=args.variant)
-    receiver = Receiver(performance, patch, transpose_semitones=args.transpose, drums=args.drums)
+    names = [attribute.name for attribute in rack.manifest.attributes]
+    modulation = Modulation(performance, patch, names, presets_of(rack), seed=args.seed)
+    receiver = Receiver(
+        performance, patch, transpose_semitones=args.transpose, drums=args.drums, listener=modulation
+    )
     begin = time.perf_counter()
-    mix = play(score, performance, receiver)
+    mix = play(score, performance, receiver, modulation)
     elapsed_s = time.perf_counter() - begin
     if not performance.counts.notes:
         raise DarkrackError(str(args.song), "notes to play", "; ".join(receiver.remarks()), "try --drums")
@@ -112,28 +117,39 @@ def run(args: argparse.Namespace) -> None:
         write_json(args.json, measured)
 
 
-def play(score: Score, performance: Performance, receiver: Receiver) -> FloatArray:
+def play(score: Score, performance: Performance, receiver: Receiver, modulation: Modulation) -> FloatArray:
     """The whole song with its last release, (n, 2) float32, not limited; every event at its own sample."""
     from tqdm import tqdm
 
     from device.performance import SAMPLE_RATE_HZ
 
     pieces: list[FloatArray] = []
+    step_samples = round(STEP_S * SAMPLE_RATE_HZ)
+
+    def render(n_samples: int) -> None:
+        end = performance.now_samples + n_samples
+        while performance.now_samples < end:
+            piece = end - performance.now_samples
+            if modulation.lively:  # at every whole step of its own
+                piece = min(piece, step_samples - performance.now_samples % step_samples)
+                modulation.step(round(performance.now_samples / SAMPLE_RATE_HZ * 1e9))
+            pieces.append(performance.render(piece))
+
     with tqdm(total=score.duration_s, desc="playing", disable=None, bar_format=BAR) as progress:
         for event in score.events:
             at_samples = round(event.time_s * SAMPLE_RATE_HZ)
             if at_samples > performance.now_samples:
                 piece_samples = at_samples - performance.now_samples
-                pieces.append(performance.render(piece_samples))
+                render(piece_samples)
                 progress.update(piece_samples / SAMPLE_RATE_HZ)
-            receiver.hear(event.message)
+            receiver.hear(event.message, round(event.time_s * 1e9))
     performance.finish()
     sounding = True
     while (
         sounding
     ):  # once more after the last voice is free: the fade of a voice that was cut is still to come
         sounding = performance.sounding
-        pieces.append(performance.render(round(PIECE_S * SAMPLE_RATE_HZ)))
+        render(round(PIECE_S * SAMPLE_RATE_HZ))
     return np.concatenate(pieces)
 
 

@@ -9,7 +9,7 @@ the last good one stays, and the fault is counted. Pots and control voltages go 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from device.profile import Profile
 from device.voct import NOISE_CODES, Calibration, Follower, Quantizer, nominal, schmitt
 
 PITCH_CHANNEL_KEY = -1  # the key of the note that the gate jack plays
-GATE_CHANNEL = 15  # apart from the keyboards' channels, so that a pedal on channel 1 does not hold it
+GATE_CHANNEL = 16  # one that MIDI does not have, so that no pedal and no zone reaches it
 GATE_VELOCITY = 0.85
 # Two reads of a quiet input differ by noise of a code or two; what differs more is moving, or nonsense.
 AGREE_POT_CODES = 8
@@ -40,6 +40,7 @@ FOLLOW_NOISES = 0.75
 SETTLE_NS = 2_000_000
 CV_SPAN_V = 5.0  # a control voltage of 5 V is a source of 1
 CV_STILL = 2.0 / 4096  # of the span: what moves less is noise
+MOVED = 0.02  # of a pot's travel
 CENTRE = 0.03  # of an attenuverter's travel either way of its middle: off
 
 
@@ -59,9 +60,10 @@ def untuned(profile: Profile) -> Tuned:
 
 
 class Scan:
-    """Reads ``jacks`` into ``player``; messages go to ``hear``, sources (name, value) to ``turn``.
+    """Reads ``jacks`` into ``player``; messages go to ``hear`` with their time, sources (name, value) to ``turn``.
 
-    A knob is 0 to 1, a control voltage -1 to 1 for -5 to 5 V times its attenuverter, a gate 0 or 1.
+    A knob is 0 to 1, a control voltage -1 to 1 for -5 to 5 V times its attenuverter, a gate 0 or 1. Pots that are
+    ``quiet`` (from 0) say nothing until they have moved.
     """
 
     def __init__(  # noqa: PLR0917
@@ -69,10 +71,11 @@ class Scan:
         desk: Desk,
         jacks: Jacks,
         player: Control,
-        hear: Callable[[Any], None],
+        hear: Callable[[Any, int], None],
         turn: Callable[[str, float], None],
         profile: Profile,
         tuned: Tuned,
+        quiet: Iterable[int] = (),
     ) -> None:
         self._desk, self._jacks, self._player, self._hear, self._turn = desk, jacks, player, hear, turn
         self._profile = profile
@@ -93,6 +96,7 @@ class Scan:
         self._smoothing: adc.Smoothing | None = None
         self._settings = np.full(pots, 0.5, np.float32)
         self._told = np.full(pots, np.nan, np.float32)
+        self._rest = dict.fromkeys(quiet, np.nan)  # pot -> where it was found
         ends = np.array(tuned.knob_ends or [(0, adc.FULL_SCALE)] * pots, np.float32)
         self._left, self._travel = ends[:, 0], ends[:, 1] - ends[:, 0]
 
@@ -113,7 +117,7 @@ class Scan:
             self._desk.counts[N["lost_edges"]] += lost - self._seen_lost
             self._seen_lost = lost
         self._edges += [(at_ns + self._settle_ns, gate, high) for at_ns, gate, high in edges]
-        happened: list[tuple[int, Any]] = [*self._jacks.messages()]
+        happened: list[tuple[int, Any]] = [*self._jacks.messages(now_ns)]
         while self._edges and self._edges[0][0] <= now_ns:
             at_ns, *edge = self._edges.popleft()
             happened.append((at_ns, edge))
@@ -123,7 +127,7 @@ class Scan:
             if isinstance(what, list):
                 self._edge(at_ns, *what)
             else:
-                self._hear(what)
+                self._hear(what, at_ns)
         if not any(isinstance(what, list) for _, what in happened):
             self._follow(now_ns)
         for number in self._cv_turns.due(now_s):
@@ -232,9 +236,20 @@ class Scan:
         self._settings = adc.settings(self._smoothing)
         self._player.at_ns = now_ns
         for place in self._free_pots:
+            if place in self._rest and not self._has_moved(place):
+                continue
             if self._settings[place] != self._told[place]:
                 self._told[place] = self._settings[place]
                 self._turn(f"knob.{place + 1}", float(self._settings[place]))
+
+    def _has_moved(self, place: int) -> bool:
+        """Whether a quiet pot has been moved; then it is quiet no more."""
+        if np.isnan(self._rest[place]):
+            self._rest[place] = float(self._settings[place])
+        if abs(self._settings[place] - self._rest[place]) <= MOVED:
+            return False
+        del self._rest[place]
+        return True
 
     def _agreed(self, channel: Callable[[], int], before: float, agree: float, reads: int) -> int | None:
         """A code that is near the one before it, or that the next one confirms; else None, and a fault is counted."""

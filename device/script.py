@@ -5,7 +5,7 @@ A TOML file, strict. Only ``seconds`` is required:
     seconds = 20               # how long it lasts
     loop = true                # then again, for ever; without it everything is let go at the end
 
-    [pot.1]                    # 1 to 8, positions 0..1; one that is not named stands at 0.5
+    [pot.1]                    # 1 to 8, positions 0..1; one that is not named stands at 0.5 and turns nothing
     at = 0.3                   # either: it stands still
     points = [[0, 0.1], [4, 1.0]]  # or: [t_s, position], straight between, still before and after
     wave = "triangle"          # or: triangle, sine, steps (a new random one), walk (straight to a new random one)
@@ -68,10 +68,9 @@ from pathlib import Path
 import mido
 
 from device.errors import DarkrackError
-from device.files import read_toml
 from device.profile import Profile
 from device.simulation import CHANNELS, Ads8325, Clock, EdgeQueue, Mcp3x08, Signal
-from device.toml_table import Table, packaged
+from device.toml_table import Table, packaged, read_page
 
 SCRIPTS = Path(__file__).with_name("scripts")
 POTS = CHANNELS
@@ -505,7 +504,7 @@ def read_script(name: str | Path) -> Script:
     range or against the order of time.
     """
     path = packaged(name, SCRIPTS, "a script")
-    page = Table(str(path), "", read_toml(path, "a script"), "a script")
+    page = read_page(path, "a script")
     seconds = page.number("seconds", 0.01, LONGEST_S)
     loop = page.flag("loop", default=False)
     whole = _Whole(_ns(seconds), loop)
@@ -603,7 +602,7 @@ def _gate(table: Table, whole: _Whole) -> _Pulses:
     jitter = table.number("jitter", 0.0, 1.0, default=0.0)
     if duty + swing + jitter > 1 - GAP:
         raise DarkrackError(
-            f"{table.file}: {table.name}",
+            table.at(),
             f"duty, swing and jitter of together {1 - GAP:g} at most",
             f"{duty + swing + jitter:g}",
             "make the pulses shorter",
@@ -722,7 +721,7 @@ def _plan(table: Table, whole: _Whole, folder: Path) -> _Plan:
     elif "at_s" in table.content:
         times = _list([(at_ns, at_ns)], whole)
     else:
-        raise DarkrackError(f"{table.file}: {table.name}", "at_s or every_s", "neither")
+        raise DarkrackError(table.at(), "at_s or every_s", "neither")
     lasts = "seconds" in FAULT_KEYS[kind]
     return _Plan(
         kind=kind,

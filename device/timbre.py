@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,12 +14,43 @@ from device.patch import SETTING_MAX, Patch, nearest
 
 FloatArray = npt.NDArray[np.float32]
 
+LATENT_SEEDS = 1 << 31  # of specimens that notes draw; with the twin's bit they fit into a wish's word
+
+
+@dataclass(frozen=True)
+class Stance:
+    """All that the network is asked for besides a note: soft labels (A,) and latents (2, Z), see `Timbre`."""
+
+    vector: FloatArray
+    z: FloatArray
+    shift: FloatArray  # (Z,) that is already in ``z``
+
+    def latent(self, word: int) -> FloatArray:
+        """The latent (Z,) of a voice, by its `latent_word`."""
+        specimen, twin = word >> 1, word & 1
+        found: FloatArray = self.z[twin]
+        if specimen:
+            drawn = np.random.default_rng([specimen, twin]).standard_normal(len(self.shift))
+            found = (drawn + self.shift).astype(np.float32)
+        return found
+
+
+def latent_word(specimen: int, twin: bool) -> int:
+    """Which latent a voice has, in one number: 0 the timbre's own, else a specimen's seed; ``twin`` is its second."""
+    return specimen << 1 | twin
+
+
+def latent_of(seed: int, size: int) -> FloatArray:
+    """The latent (``size``,) that a patch's ``latent_seed`` stands for."""
+    drawn: FloatArray = np.random.default_rng(seed).standard_normal(size).astype(np.float32)
+    return drawn
+
 
 class Timbre:
     """The knobs of a bundle as a patch sets them up, and as somebody turns them.
 
-    DarkrackError where the patch names what the bundle lacks. ``z`` (2, Z): the latent that plays, and another specimen
-    of the same instrument for the second voice of a unison.
+    DarkrackError where the patch names what the bundle lacks. The latents (2, Z) of its `stance`: the one that plays,
+    and another specimen of the same instrument for the second voice of a unison.
     """
 
     def __init__(self, bundle: Bundle, patch: Patch) -> None:
@@ -25,11 +58,19 @@ class Timbre:
         self._knobs = Knobs(manifest.attributes, manifest.copula)
         self._carry = patch.carry
         self._spelt: dict[str, str] = {}
-        self._base, self.z = _start(bundle, patch)
+        self._patched = _start(bundle, patch)
+        self._base, self._z = self._patched
+        self._shift = np.zeros(self._z.shape[1], np.float32)
         # name -> (setting, does it carry the related attributes along)
-        self._settings = {name: (value, patch.carry) for name, value in patch.attributes.items()}
-        self._vector = self._turned()
+        self._patched_settings = {name: (value, patch.carry) for name, value in patch.attributes.items()}
+        self._settings = dict(self._patched_settings)
+        self._stance = Stance(self._turned(), self._z, self._shift)
         self._turning = False
+
+    @property
+    def size(self) -> int:
+        """Of a latent."""
+        return int(self._z.shape[1])
 
     def turn(self, name: str, setting: float, carry: bool | None = None) -> bool:
         """Put a knob somewhere, 0..1 along what the data have, up to 2 beyond; whether that moves it.
@@ -49,15 +90,32 @@ class Timbre:
             self._turning = True
         return moves
 
+    def unset(self) -> None:
+        """Put every knob back where the patch has it."""
+        self._settings = dict(self._patched_settings)
+        self._turning = True
+
+    def stand(self, base: FloatArray | None, z: FloatArray | None, shift: FloatArray | None) -> None:
+        """Take other soft labels (A,) under the knobs, another latent (Z,), and what is added to all of them (Z,).
+
+        None: as the patch has it, and nothing.
+        """
+        patched_base, patched_z = self._patched
+        self._base = patched_base if base is None else base
+        self._z = patched_z if z is None else np.stack([z, patched_z[1]])
+        self._shift = np.zeros(self._z.shape[1], np.float32) if shift is None else shift
+        self._turning = True
+
     @property
-    def vector(self) -> FloatArray:
-        """The soft labels (A,) with all knobs where they stand now; the same array until they say something else."""
+    def stance(self) -> Stance:
+        """All that is asked for with everything where it stands now; the same object until it says something else."""
         if self._turning:  # worked out only when somebody listens: pots are read far more often
             self._turning = False
-            vector = self._turned()
-            if not np.array_equal(vector, self._vector):
-                self._vector = vector
-        return self._vector
+            vector, before = self._turned(), self._stance
+            z = self._z + self._shift
+            if not np.array_equal(vector, before.vector) or not np.array_equal(z, before.z):
+                self._stance = Stance(vector, z.astype(np.float32), self._shift)
+        return self._stance
 
     def _turned(self) -> FloatArray:
         """The attribute vector of all knobs where they stand: those that carry first, then the solo ones."""
@@ -78,6 +136,6 @@ def _start(bundle: Bundle, patch: Patch) -> tuple[FloatArray, FloatArray]:
     start = presets[nearest(name, list(presets), "preset", "a preset of the bundle")]
     size = bundle.manifest.latent_size
     seed = patch.latent_seed
-    z = start.z if seed is None else np.random.default_rng(seed).standard_normal(size)
+    z = start.z if seed is None else latent_of(seed, size)
     twin = np.random.default_rng([0 if seed is None else seed, 1]).standard_normal(size)
     return start.attributes.astype(np.float32), np.stack([z, twin]).astype(np.float32)

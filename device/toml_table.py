@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from device.errors import DarkrackError
+from device.files import read_toml
+
+TABLES = re.compile(r"\s*\[\[\s*([^\]]+?)\s*\]\]")
+TABLE = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
+KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[\w.-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[\w-]+))*)\s*=""")
 
 Span = tuple[str, float, float]  # what a column of a row means, its lowest and its highest value
 
@@ -17,19 +23,32 @@ class Table:
     """One table of a file; remembers what was asked for, so that the rest can be refused.
 
     ``file`` and ``name`` go into every error, ``name`` empty for the page itself; ``page`` is what the whole file is,
-    for "a key of ...". Whatever does not fit raises DarkrackError at its key.
+    for "a key of ..."; ``lines`` has the line of every table and key. Whatever does not fit raises DarkrackError at its
+    key.
     """
 
-    def __init__(self, file: str, name: str, content: dict[str, Any], page: str) -> None:
+    def __init__(
+        self,
+        file: str,
+        name: str,
+        content: dict[str, Any],
+        page: str,
+        lines: Mapping[str, int] | None = None,
+    ) -> None:
         self.file = file
         self.name = name
         self.content = content
         self.page = page
+        self.lines = lines or {}
         self.known: list[str] = []
 
-    def at(self, key: str) -> str:
-        """Where ``key`` stands, for an error."""
-        return f"{self.file}: {self.name}.{key}" if self.name else f"{self.file}: {key}"
+    def at(self, key: str = "") -> str:
+        """Where ``key`` stands, for an error; without one, where the table does."""
+        whole = f"{self.name}.{key}" if self.name and key else self.name or key
+        place = whole
+        while place and place not in self.lines:  # an inner table of one line stands where the outer one does
+            place = place.rpartition(".")[0]
+        return f"{self.file}:{self.lines[place]}: {whole}" if place else f"{self.file}: {whole}"
 
     def refuse_unknown(self) -> None:
         """Refuse the first key that nobody has asked for, and suggest the nearest one that was."""
@@ -43,7 +62,7 @@ class Table:
     def table(self, key: str) -> Table:
         """A table within this one; an empty one where it is missing."""
         name = f"{self.name}.{key}" if self.name else key
-        return Table(self.file, name, self._get(key, dict, "a table", {}), self.page)
+        return Table(self.file, name, self._get(key, dict, "a table", {}), self.page, self.lines)
 
     def tables(self, key: str) -> list[Table]:
         """An array of tables (``[[key]]``), named ``key[1]``, ``key[2]``, ... in errors; empty where it is missing."""
@@ -52,7 +71,10 @@ class Table:
             if not isinstance(entry, dict):
                 raise DarkrackError(self.at(key), f"tables, each under [[{key}]]", repr(entry))
         name = f"{self.name}.{key}" if self.name else key
-        return [Table(self.file, f"{name}[{n}]", entry, self.page) for n, entry in enumerate(found, start=1)]
+        return [
+            Table(self.file, f"{name}[{n}]", entry, self.page, self.lines)
+            for n, entry in enumerate(found, start=1)
+        ]
 
     def form(self, **forms: Sequence[str]) -> str:
         """Which one of several ways to say it was taken.
@@ -65,7 +87,7 @@ class Table:
         taken = [key for key in forms if key in self.content]
         ways = " or ".join(forms)
         if len(taken) != 1:
-            raise DarkrackError(f"{self.file}: {self.name}", f"one of {ways}", " and ".join(taken) or "none")
+            raise DarkrackError(self.at(), f"one of {ways}", " and ".join(taken) or "none")
         for key in self.content:
             if key != taken[0] and key not in forms[taken[0]]:
                 raise DarkrackError(self.at(key), f"a key that goes with {taken[0]}", f"{key!r}")
@@ -172,6 +194,44 @@ class Table:
         if key in self.content and not isinstance(value, kind):
             raise DarkrackError(self.at(key), what, repr(value))
         return value
+
+
+def read_page(path: Path, what: str) -> Table:
+    """A TOML file as a table that knows the lines of its keys; ``what`` it is, for errors. DarkrackError as `Table`."""
+    content = read_toml(path, what)
+    return Table(str(path), "", content, what, lines_of(path.read_text(encoding="utf-8")))
+
+
+def lines_of(text: str) -> dict[str, int]:
+    """The line of every table and key of a TOML text, by their dotted names; of one said twice the first.
+
+    Good for hints, not a parser: a line within a string of several lines that looks like a key is taken for one.
+    """
+    lines: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    header = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if found := TABLES.match(line):
+            name = _unquoted(found[1])
+            counts[name] = counts.get(name, 0) + 1
+            header = f"{name}[{counts[name]}]"
+            lines.setdefault(name, number)
+            lines.setdefault(header, number)
+        elif found := TABLE.match(line):
+            header = _unquoted(found[1])
+            lines.setdefault(header, number)
+        elif found := KEY.match(line):
+            key = _unquoted(found[1])
+            lines.setdefault(f"{header}.{key}" if header else key, number)
+        first, dot, _ = header.partition(".")
+        if dot:
+            lines.setdefault(first, number)
+    return lines
+
+
+def _unquoted(name: str) -> str:
+    """A dotted name without the quotes and spaces around its parts."""
+    return ".".join(part.strip().strip("\"'") for part in name.split("."))
 
 
 def packaged(name: str | Path, folder: Path, what: str) -> Path:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from device import bundle as bundles
 from device.engine import EPOCH, MUTE, READY, SETTINGS, SETTINGS_EPOCH, SHELF, Desk, N, free_slots, hand_over
@@ -21,7 +20,7 @@ from device.errors import DarkrackError
 from device.hands import GLIDE_SEMITONES
 from device.maker import Maker
 from device.patch import Patch
-from device.timbre import Timbre
+from device.timbre import Stance, Timbre
 from device.voices import fill
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ class _Made:
     """What a voice or a place on the shelf was last given."""
 
     note: int = 0
-    vector: npt.NDArray[np.float32] | None = None
+    stance: Stance | None = None
     pitch_midi: float = 0.0
     time_s: float = 0.0
 
@@ -90,6 +89,8 @@ class Worker:
         self._shelf = [_Made(pitch_midi=float(midi)) for midi in np.linspace(low, high, places)]
         self._expected = [_Made() for _ in range(EXPECTED)]
         self._settings = np.full(len(self._names), np.nan, np.float32)
+        unset = np.full(timbre.size, np.nan, np.float32)
+        self._stands = (self._settings, unset, np.zeros(timbre.size, np.float32))  # what was read last
         self._version = -1
         self._since_shelf = 0
         for place in range(places, SHELF - EXPECTED):
@@ -104,20 +105,20 @@ class Worker:
         """Make one set of frames; False where everything is up to date. ``now_s``: the monotonic clock's."""
         self._desk.counts[N["worker_beat_ns"]] = int(now_s * 1e9)
         self._read_settings()
-        vector = self._timbre.vector
-        if self._since_shelf >= len(self._voices) and self._renew_shelf(vector, now_s):
+        stance = self._timbre.stance
+        if self._since_shelf >= len(self._voices) and self._renew_shelf(stance, now_s):
             return True
         return (
             self._serve(now_s)
-            or self._refresh(vector, now_s)
-            or self._expect(vector, now_s)
-            or self._renew_shelf(vector, now_s)
+            or self._refresh(stance, now_s)
+            or self._expect(stance, now_s)
+            or self._renew_shelf(stance, now_s)
         )
 
     @property
     def ready(self) -> bool:
         """Whether a gate at any pitch finds a table."""
-        return all(made.vector is not None for made in self._shelf)
+        return all(made.stance is not None for made in self._shelf)
 
     def _read_settings(self) -> None:
         """Turn the knobs to where the control process says they are."""
@@ -125,7 +126,21 @@ class Worker:
         if version == self._version or int(self._desk.version[SETTINGS_EPOCH]) != self._epoch:
             return
         self._version = version
+        z = self._desk.latent[:, : self._timbre.size].copy()
+        base = self._desk.base[: len(self._names)].copy()
+        stands = (base, z[0], z[1])
+        if any(
+            not np.array_equal(new, old, equal_nan=True)
+            for new, old in zip(stands, self._stands, strict=True)
+        ):
+            self._stands = stands
+            self._timbre.stand(
+                None if np.isnan(base).any() else base, None if np.isnan(z[0]).any() else z[0], z[1]
+            )
         settings = self._desk.settings[: len(self._names)].copy()
+        if (np.isnan(settings) & ~np.isnan(self._settings)).any():
+            self._timbre.unset()
+            self._settings[:] = np.nan
         for index in np.flatnonzero(~np.isnan(settings) & (settings != self._settings)):
             self._timbre.turn(self._names[index], float(settings[index]), bool(self._desk.carries[index]))
         self._settings = settings
@@ -143,7 +158,7 @@ class Worker:
                 return self._offer(v, note, now_s)
         return False
 
-    def _refresh(self, vector: npt.NDArray[np.float32], now_s: float) -> bool:
+    def _refresh(self, stance: Stance, now_s: float) -> bool:
         """New frames for the sounding note whose are the oldest, where knobs or pitch have moved."""
         if self._maker.grid is None:  # samples do not morph
             return False
@@ -154,7 +169,7 @@ class Worker:
                 continue
             moved = abs(float(wish["pitch_midi"]) - made.pitch_midi) > GLIDE_SEMITONES
             if (
-                (moved or made.vector is not vector)
+                (moved or made.stance is not stance)
                 and made.time_s <= oldest
                 and not self._is_over(v, made.note)
             ):
@@ -178,27 +193,27 @@ class Worker:
         before = (int(self._desk.offer[v]) & 255) - 1
         hand_over(self._desk.offer, v, note << 8 | (MUTE if slot < 0 else slot + 1))
         self._retire(before)
-        self._voices[v] = _Made(note, self._timbre.vector, pitch_midi, now_s)
+        self._voices[v] = _Made(note, self._timbre.stance, pitch_midi, now_s)
         return True
 
-    def _expect(self, vector: npt.NDArray[np.float32], now_s: float) -> bool:
+    def _expect(self, stance: Stance, now_s: float) -> bool:
         """A table for a pitch that a gate is likely to ask for."""
         for place, made in enumerate(self._expected):
             pitch_midi = float(self._desk.expected[place])
-            known = abs(pitch_midi - made.pitch_midi) < SAME_SEMITONES and made.vector is vector
+            known = abs(pitch_midi - made.pitch_midi) < SAME_SEMITONES and made.stance is stance
             if pitch_midi > 0 and not known and now_s - made.time_s >= 1 / REFRESH_HZ:
                 self._since_shelf += 1
-                made.pitch_midi, made.vector = pitch_midi, None  # not known before it is there
+                made.pitch_midi, made.stance = pitch_midi, None  # not known before it is there
                 return self._shelve(SHELF - EXPECTED + place, made, now_s)
         return False
 
-    def _renew_shelf(self, vector: npt.NDArray[np.float32], now_s: float) -> bool:
+    def _renew_shelf(self, stance: Stance, now_s: float) -> bool:
         """The table on the shelf that is longest out of date."""
         due_s = now_s - 1 / SHELF_HZ
         stale = [
             (made.time_s, place)
             for place, made in enumerate(self._shelf)
-            if made.vector is None or (made.vector is not vector and made.time_s <= due_s)
+            if made.stance is None or (made.stance is not stance and made.time_s <= due_s)
         ]
         if not stale:
             return False
@@ -213,7 +228,7 @@ class Worker:
         slot = self._make(made.pitch_midi, SHELF_VELOCITY, 0, 0)
         if slot is None:
             return False
-        made.vector, made.time_s = self._timbre.vector, now_s
+        made.stance, made.time_s = self._timbre.stance, now_s
         if slot >= 0:  # else the old one stays
             self._put_on_shelf(place, slot)
         return True
@@ -235,12 +250,13 @@ class Worker:
             counts[N["slots_short"]] += 1
             return None
         begin_ns = time.perf_counter_ns()
-        vector = self._timbre.vector
+        stance = self._timbre.stance
+        vector = stance.vector
         if self._plant_nan:
             self._plant_nan -= 1
             vector = np.full_like(vector, np.nan)
         try:
-            note, made_for_hz = self._maker.note(self._timbre.z[latent], vector, pitch_midi, velocity, seed)
+            note, made_for_hz = self._maker.note(stance.latent(latent), vector, pitch_midi, velocity, seed)
         except DarkrackError as error:
             counts[N["network_faults"]] += 1
             log.warning("no frames for MIDI %.2f: %s", pitch_midi, error)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,9 +96,11 @@ class JackServer:
 
 @contextlib.contextmanager
 def jack_server(folder: Path) -> Iterator[JackServer]:
-    """A server of its own name, as long as the test runs."""
-    server = JackServer(f"darkrack-{os.getpid()}", folder)
-    try:
-        yield server
-    finally:
-        server.die()
+    """A server of its own name, as long as the test runs; one at a time, for what one leaves behind is cleared away."""
+    with (Path(tempfile.gettempdir()) / "darkrack-jack.lock").open("w") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        server = JackServer(f"darkrack-{os.getpid()}", folder)
+        try:
+            yield server
+        finally:
+            server.die()

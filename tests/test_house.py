@@ -28,7 +28,7 @@ FORBIDDEN = {
 # Heavy or bound to hardware: inside the function that needs it, never at the top of a module.
 LATE = {
     "sounddevice", "rtmidi", "board", "busio", "digitalio", "matplotlib", "librosa", "onnxruntime", "onnx",
-    "ai_edge_litert", "ai_edge_quantizer", "litert_torch",
+    "ai_edge_litert", "ai_edge_quantizer", "litert_torch", "serial", "pythonosc",
 }  # fmt: skip
 
 
@@ -95,7 +95,7 @@ class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name == "sounddevice":
             raise OSError("PortAudio library not found")
-        if name in {"rtmidi", "board", "busio", "digitalio", "RPi", "Jetson", "torch", "scipy", "onnxruntime",
+        if name in {"rtmidi", "serial", "board", "busio", "digitalio", "RPi", "Jetson", "torch", "scipy", "onnxruntime",
                     "librosa", "soxr", "matplotlib"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocked())

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import unnumbered
 
 from device.errors import DarkrackError
-from device.patch import CcKnob, Patch, nearest, parse_setting, read_patch
+from device.patch import Knob, Patch, nearest, parse_setting, read_patch
 
 ATTRIBUTES = ("Trumpet", "Plucked string instrument", "Singing bowl")
 PRESETS = ("Reed", "Harp")
@@ -44,8 +45,8 @@ def test_a_whole_patch(tmp_path: Path) -> None:
     assert _read(tmp_path, WHOLE) == Patch(
         attributes={"Trumpet": 0.8, "Singing bowl": 1.5},
         cc={
-            1: CcKnob("Singing bowl", low=0.9, high=0.1, curve=2.0, carry=True),
-            74: CcKnob("Trumpet", low=0.0, high=1.0, curve=1.0, carry=False),
+            1: Knob("Singing bowl", low=0.9, high=0.1, curve=2.0, carry=True),
+            74: Knob("Trumpet", low=0.0, high=1.0, curve=1.0, carry=False),
         },
         preset="Harp",
         latent_seed=3,
@@ -76,7 +77,7 @@ def test_an_empty_patch_is_the_default(tmp_path: Path) -> None:
         ),
         ("[voice]\npreset = 'Read'", "patch.toml: voice.preset", "did you mean 'Reed'?"),
         ("voice = 3", "patch.toml: voice", "expected a table, got 3"),
-        ("[cc]\n1 = 'Trumpet'", "patch.toml: cc.1", "expected a table, got 'Trumpet'"),
+        ("[cc]\n1 = 7", "patch.toml: cc.1", "expected a table, got 7"),
         ("[cc]\n1 = {}", "patch.toml: cc.1.attribute", "expected the name of an attribute, got none"),
         ("[cc]\nmod = {attribute = 'Trumpet'}", "patch.toml: cc.mod", "a controller number from 0 to 119"),
         ("[cc]\n01 = {attribute = 'Trumpet'}", "patch.toml: cc.01", "a controller number from 0 to 119"),
@@ -106,7 +107,7 @@ def test_an_empty_patch_is_the_default(tmp_path: Path) -> None:
 def test_errors_name_the_key(tmp_path: Path, text: str, where: str, told: str) -> None:
     with pytest.raises(DarkrackError) as refusal:
         _read(tmp_path, text)
-    assert refusal.value.where.endswith(where)
+    assert unnumbered(refusal.value.where).endswith(where)
     assert told in str(refusal.value)
 
 
@@ -140,7 +141,7 @@ def test_names_match_whatever_their_case_and_suggest_the_nearest() -> None:
 def test_a_cc_stays_in_its_range_and_never_turns_back(
     low: float, high: float, curve: float, one: float, other: float
 ) -> None:
-    knob = CcKnob("Trumpet", low, high, curve)
+    knob = Knob("Trumpet", low, high, curve)
     assert knob.setting(0.0) == low
     assert knob.setting(1.0) == pytest.approx(high)
     first, second = knob.setting(min(one, other)), knob.setting(max(one, other))

@@ -136,7 +136,7 @@ class Module:
     def _edges_between(self, begin_s: float, end_s: float) -> Sequence[tuple[float, int]]:
         return [edge for edge in self.edges if begin_s <= edge[0] < end_s]
 
-    def _messages(self) -> list[tuple[int, mido.Message]]:
+    def _messages(self, _now_ns: int) -> list[tuple[int, mido.Message]]:
         found, self.messages = self.messages, []
         return found
 
@@ -162,8 +162,9 @@ class Module:
             self.player.set_attribute(NAMES[int(source[5:]) - 1], value)
         self.turned.append((source, value))
 
-    def _hear(self, message: mido.Message) -> None:
-        self.heard.append((self.player.at_ns, message))
+    def _hear(self, message: mido.Message, at_ns: int) -> None:
+        assert at_ns == self.player.at_ns
+        self.heard.append((at_ns, message))
 
     def _exchange(self, read: Callable[[], int]) -> int:
         if self.fails:
@@ -462,7 +463,7 @@ def test_an_edge_and_a_message_of_one_pass_are_played_in_the_order_of_their_time
     module.edges = [(0.0201, 1)]
     module.run(0.02)
     module.messages = [(ORIGIN_NS + 20_900_000, mido.Message("note_on", note=72, velocity=80))]
-    module.scan._hear = lambda message: module.player.note_on(message.note, message.note, 0.8)
+    module.scan._hear = lambda message, _at_ns: module.player.note_on(message.note, message.note, 0.8)
     module.run(0.001)
     times_ns = [int(event["time_ns"]) - ORIGIN_NS for event in module.events(START)]
     assert times_ns == [20_100_000, 20_900_000]

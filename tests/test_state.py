@@ -112,8 +112,8 @@ def test_what_json_cannot_say_is_refused_before_anything_is_touched(tmp_path: Pa
 def test_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in (state.VARIABLE, "STATE_DIRECTORY", "XDG_STATE_HOME"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert state.folder() == Path("/home/somebody/.local/state/darkrack")
+    monkeypatch.setenv("HOME", "/somebody")
+    assert state.folder() == Path("/somebody/.local/state/darkrack")
     monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
     assert state.folder() == Path("/elsewhere/darkrack")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/darkrack:/var/lib/other")

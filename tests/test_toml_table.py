@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.errors import DarkrackError
-from device.toml_table import Table, suggestion
+from device.toml_table import Table, lines_of, read_page, suggestion
 
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)),
@@ -88,3 +89,69 @@ def test_suggestions() -> None:
     assert suggestion("temop", ("tempo", "key")) == "did you mean 'tempo'?"
     assert suggestion("zzz", ("tempo", "key")) == "one of: key, tempo"
     assert suggestion("zzz", ()) == ""
+
+
+PAGE = """seconds = 3
+[voice]
+preset = "x"
+"Singing bowl" = 1
+
+  [ pitch ]  # of jacks
+notes = [
+  1,
+]
+[cc]
+1 = { attribute = "a",
+  range = [0, 1] }
+74.curve = 2
+[[route]]
+to = "x"
+[[route]]
+to = "y"
+[lfo.2]
+'shape' = "sine"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("seconds", 1),
+        ("voice", 2),
+        ("voice.preset", 3),
+        ("voice.Singing bowl", 4),
+        ("pitch", 6),
+        ("pitch.notes", 7),
+        ("cc.1", 11),
+        ("cc.74.curve", 13),
+        ("route", 14),
+        ("route[1].to", 15),
+        ("route[2]", 16),
+        ("route[2].to", 17),
+        ("lfo", 18),
+        ("lfo.2", 18),
+        ("lfo.2.shape", 19),
+    ],
+)
+def test_every_key_has_its_line(name: str, line: int) -> None:
+    assert lines_of(PAGE)[name] == line
+
+
+@given(st.text(max_size=300))
+def test_no_text_makes_the_search_for_lines_fall_over(text: str) -> None:
+    lines = lines_of(text)
+    assert all(1 <= line <= len(text.splitlines()) for line in lines.values())
+
+
+def test_an_error_says_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "song.toml"
+    path.write_text(PAGE.replace(",\n  range", ", range").replace("[[route]]", "\n[[route]]", 1))
+    page = read_page(path, "a song")
+    routes = page.tables("route")
+    assert routes[1].at("to") == f"{path}:17: route[2].to"
+    assert routes[1].at("depth") == f"{path}:16: route[2].depth", (
+        "what is missing stands where its table does"
+    )
+    assert page.table("cc").table("1").at("curve") == f"{path}:11: cc.1.curve"
+    assert page.table("nothing").at("x") == f"{path}: nothing.x"
+    assert page.table("voice").at() == f"{path}:2: voice"

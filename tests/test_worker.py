@@ -452,7 +452,8 @@ def test_workers_that_are_killed_at_any_moment_are_replaced_without_a_click_and_
     # The planted fault: had it written where a voice reads, it would have been seen.
     stage.on(60)
     stage.play(0.1)
-    note, f0_hz = stage.worker._maker.note(stage.worker._timbre.z[0], stage.worker._timbre.vector, 50, 1, 0)
+    stance = stage.worker._timbre.stance
+    note, f0_hz = stage.worker._maker.note(stance.z[0], stance.vector, 50, 1, 0)
     slot = stage.slot_of(0)
     assert not untouched(
         stage.desk, lambda: fill(stage.desk.state, slot, note, f0_hz, stage.worker._maker.grid)
