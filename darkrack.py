@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "play": ("device.play", "play live: jacks and keys in, sound out; or on a clock of its own"),
     "calibrate": ("device.calibrate", "learn which code is which voltage, and where the knobs end"),
     "tell": ("device.tell", "tell the instrument that plays: keep this sound, recall that one, learn a knob"),
+    "patch": ("device.patch_command", "check a patch, or export it as WAV and SFZ"),
     "demo": ("device.demo", "play a phrase with four simulated pots and a gate, and draw it"),
     "bench": ("device.bench", "measure inference and voices on this machine"),
     "realtime": ("device.realtime", "measure how soon and how steadily `play` answers on this machine"),

@@ -77,6 +77,12 @@ def pytest_testnodedown(node: Any) -> None:
     _not_run[:] = sorted({*_not_run, *getattr(node, "workeroutput", {}).get("not_run", [])})
 
 
+@pytest.fixture(autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes what the person at this machine keeps."""
+    monkeypatch.setenv("DARKRACK_STATE", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture
 def darkrack_data() -> Path:
     """The folder with the teachers' weights and the NSynth notes."""

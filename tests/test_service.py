@@ -410,7 +410,7 @@ mount -t tmpfs -o mode=1777 none {root}/tmp
 mount --bind {run} {root}/run
 mount -t tmpfs -o mode=777 none {root}/var/cache/darkrack
 mount --bind {state} {root}/var/lib/darkrack
-! touch {root}/root/written 2>/dev/null
+! touch {root}/srv/written 2>/dev/null
 exec chroot --userspec=darkrack {root} env -i PATH=/usr/bin {environment} {words}
 """
 
