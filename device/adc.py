@@ -62,9 +62,7 @@ def open_knobs(knobs: int, chip: Chip | None = None, chip_select: str = "D5") ->
     if not 1 <= knobs <= CHANNELS:
         raise DarkrackError("knobs", f"1 to {CHANNELS} of them on one MCP3008", str(knobs))
     spi, select = _open_board_spi("knobs", chip_select) if chip is None else open_spi(chip)
-    from adafruit_mcp3xxx.mcp3008 import MCP3008
-
-    return KnobInputs(MCP3008(_SettledBus(spi), select, baudrate=BAUDRATE_HZ), knobs)
+    return KnobInputs(driver("MCP3008", spi, select), knobs)
 
 
 class VoltageInputs:
@@ -104,12 +102,19 @@ def open_voltages(
     thread, since each has a lock of its own. Raises DarkrackError where there is no such board, bus or pin.
     """
     spi, select = _open_board_spi("control voltages", chip_select) if chip is None else open_spi(chip)
+    return VoltageInputs(driver(model, spi, select), BITS[model], reference_v)
+
+
+def driver(model: str, spi: Any, chip_select: Any) -> Any:
+    """The driver of a chip on Blinka's SPI: Adafruit's, or ours for the ADS8325; ``read(channel)`` gives a code."""
     bus = _SettledBus(spi)
     if model == "ADS8325":
-        return VoltageInputs(_Ads8325(bus, select), BITS[model], reference_v)
-    from adafruit_mcp3xxx.mcp3208 import MCP3208
-
-    return VoltageInputs(MCP3208(bus, select, baudrate=BAUDRATE_HZ), BITS[model], reference_v)
+        return _Ads8325(bus, chip_select)
+    if model == "MCP3208":
+        from adafruit_mcp3xxx.mcp3208 import MCP3208 as Driver  # noqa: N811
+    else:
+        from adafruit_mcp3xxx.mcp3008 import MCP3008 as Driver  # noqa: N811
+    return Driver(bus, chip_select, baudrate=BAUDRATE_HZ)
 
 
 class _Ads8325:

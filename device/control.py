@@ -120,7 +120,7 @@ class Control(Hands):
         self._notes[v] = self._note
         self._wish(v, voice)
         seed = voice.noise_seed
-        self._push(v, START, f0_hz, self._gain(voice), voice.pan, self._patch.release_s, seed)
+        self._push(v, START, f0_hz, self._gain(voice), voice.pan, self._release_s, seed)
         counts = self._desk.counts
         counts[N["stolen"]], counts[N["stolen_held"]] = self.counts.stolen, self.counts.stolen_held
 

@@ -363,7 +363,9 @@ def _midi(machine: Machine) -> Iterator[Line]:
         to_do = "sudo apt install g++ pkg-config python3-dev libasound2-dev; pip install python-rtmidi"
         yield Line("midi", WARN, "no python-rtmidi: USB MIDI is out of reach", to_do)
     wanted = machine.module()
-    serial = wanted.midi_serial if wanted is not None else None
+    serial = None
+    if wanted is not None and wanted.midi_serial:
+        serial = wanted.midi_serial.partition(":")[0]  # without its rate
     if serial is None:
         return
     console = re.search(r"console=(serial0|ttyAMA0|ttyS0|ttyTHS\d)\b", machine.text("/proc/cmdline") or "")

@@ -28,6 +28,7 @@ UNISON_PAN = 0.7  # to either side
 UNISON_CENTS = 4.0  # up and down: beats once a second at A4 (440 * 8 / 1200 * ln 2 = 2 Hz between both)
 UNISON_GAIN = 0.5**0.5  # two voices at equal power
 
+RELEASE_MIN_S, RELEASE_MAX_S = 0.005, 20.0  # as a patch may have it
 SHIFT_S = 0.01  # from one step of a modulation to the next, so that a vibrato is a line and no staircase
 
 # Not 0, which a voice takes for a note that need not begin: a swell may begin in silence.
@@ -101,6 +102,7 @@ class Hands(ABC):
         self._last_midi: float | None = None
         self._shift_semitones = 0.0  # of everything, by modulation
         self._trim = 1.0  # likewise, a gain
+        self._stretch = 1.0  # likewise, of what a release takes
         self.new_latents = False  # every note is another specimen
         # Called before a note begins, with its pitch and velocity: what follows notes is then up to date.
         self.struck: Callable[[float, float], None] = lambda _pitch_midi, _velocity: None
@@ -215,6 +217,14 @@ class Hands(ABC):
             self._trim = gain
             for v, voice in self._sounding(None):
                 self._regain(v, voice)
+
+    def stretch(self, octaves: float) -> None:
+        """Let notes that begin from now on take 2 ** ``octaves`` times as long to fade."""
+        self._stretch = 2.0**octaves
+
+    @property
+    def _release_s(self) -> float:
+        return min(max(self._patch.release_s * self._stretch, RELEASE_MIN_S), RELEASE_MAX_S)
 
     @property
     def keys_down(self) -> bool:

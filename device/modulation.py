@@ -24,6 +24,7 @@ from device.patch import (
     LATENTS,
     LEVEL,
     PITCH,
+    RELEASE,
     RESERVED_CCS,
     SETTING_MAX,
     WALK,
@@ -316,6 +317,7 @@ class Modulation:
         self._move_attributes(added, carries, share)
         self._player.trim(10.0 ** (added.get(LEVEL, 0.0) / 20.0))
         self._player.shift(added.get(PITCH, 0.0))
+        self._player.stretch(added.get(RELEASE, 0.0))
 
     def _generate(self, elapsed_s: float) -> None:
         """Bring slow waves, envelopes and random values to now."""

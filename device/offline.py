@@ -84,6 +84,17 @@ class Offline:
         while self._scanned_ns + self._front.pass_ns <= now_ns:
             self._scanned_ns += self._front.pass_ns
             self._front.step(self._scanned_ns)
+            self._listen()
+
+    def _listen(self) -> None:
+        """What the front has to say: another bundle; what is to be remembered is not, on this clock."""
+        told, self._front.told = self._front.told, []
+        for kind, what in told:
+            if kind == "bundle":
+                for part in self._parts:
+                    if part.layout.name == what:
+                        self._change(part, self._scanned_ns)
+                        break
 
     def _work(self, now_ns: int) -> None:
         """As many sets of frames as there is time for in a block."""
@@ -118,12 +129,11 @@ class Offline:
             elif fault.kind == "adc garbage":
                 self._front.spoil(fault.seconds)
             elif fault.kind == "bundle":
-                self._change(end_ns)
+                self._change(self._parts[(self._part.setup.epoch + 1) % len(self._parts)], end_ns)
 
-    def _change(self, now_ns: int) -> None:
-        """Go over to the next bundle."""
-        epoch = self._part.setup.epoch + 1
-        self._part = again(self._parts[epoch % len(self._parts)], epoch)
+    def _change(self, part: Part, now_ns: int) -> None:
+        """Go over to another bundle."""
+        self._part = again(part, self._part.setup.epoch + 1)
         if self._worker is not None:
             self._worker.set_up(self._part.setup)
         self._front.set_up(self._part, now_ns)

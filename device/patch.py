@@ -34,8 +34,9 @@ A TOML file, strict; everything in it is optional:
 
     [[route]]                  # what is added to where a knob stands; as many as you like
     from = "cv.1"              # cv.N, knob.N, gate.N, cc.N, bend, pressure, velocity, note, lfo.N, envelope.N, random.N
-    to = "Trumpet"             # an attribute; "level" (dB), "pitch" (semitones), "z.1" to "z.8" (directions of the
-                               # latent, in standard deviations), "walk" (along latent.walk)
+    to = "Trumpet"             # an attribute; "level" (dB), "pitch" (semitones), "release" (octaves: 1 takes twice as
+                               # long), "z.1" to "z.8" (directions of the latent, in standard deviations), "walk" (along
+                               # latent.walk)
     depth = 0.5                # in the unit of ``to``, for a full source
     curve = 1                  # the source to this power, its sign kept
     polarity = "bipolar"       # "bipolar" makes -1..1 of a source of 0..1, "unipolar" 0..1 of one of -1..1
@@ -95,10 +96,10 @@ SOURCES = (
     *("bend", "pressure", "key_pressure", "velocity", "note"),
     *(f"{kind}.{n}" for kind in ("lfo", "envelope", "random") for n in range(1, GENERATORS + 1)),
 )
-LEVEL, PITCH, WALK = "level", "pitch", "walk"
+LEVEL, PITCH, RELEASE, WALK = "level", "pitch", "release", "walk"
 LATENTS = tuple(f"z.{n}" for n in range(1, DIRECTIONS + 1))
 # Largest depth of each kind of destination.
-DEPTHS = {LEVEL: 60.0, PITCH: 48.0, WALK: 1.0}
+DEPTHS = {LEVEL: 60.0, PITCH: 48.0, RELEASE: 8.0, WALK: 1.0}
 LATENT_DEPTH, SETTING_DEPTH = 8.0, SETTING_MAX
 
 
@@ -342,10 +343,13 @@ def _route(table: Table, attributes: Sequence[str], made: set[str], carry: bool)
     if kind in {"lfo", "envelope", "random"} and source not in made:
         raise DarkrackError(table.at("from"), f"a table [{source}] in this patch", "none")
     if to is None:
-        raise DarkrackError(table.at("to"), "an attribute, level, pitch, walk or z.N", "none")
-    others = (LEVEL, PITCH, WALK, *LATENTS)
+        raise DarkrackError(table.at("to"), "an attribute, level, pitch, release, walk or z.N", "none")
+    others = (LEVEL, PITCH, RELEASE, WALK, *LATENTS)
     to = nearest(
-        to, [*attributes, *others], table.at("to"), "an attribute of the bundle, level, pitch, walk or z.N"
+        to,
+        [*attributes, *others],
+        table.at("to"),
+        "an attribute of the bundle, level, pitch, release, walk or z.N",
     )
     most = LATENT_DEPTH if to in LATENTS else DEPTHS.get(to, SETTING_DEPTH)
     polarity = table.choice("polarity", ("bipolar", "unipolar")) if "polarity" in table.content else None

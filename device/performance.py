@@ -129,7 +129,7 @@ class Performance(Hands):
     def _start(self, v: int, voice: Voice, f0_hz: float) -> None:
         frames, made_for_hz = self._generate(v, voice)
         gain = self._gain(voice)
-        self._bank.start(v, frames, f0_hz, gain, voice.pan, self._patch.release_s, made_for_hz=made_for_hz)
+        self._bank.start(v, frames, f0_hz, gain, voice.pan, self._release_s, made_for_hz=made_for_hz)
 
     def _retune(self, v: int, voice: Voice, glide_s: float) -> None:
         self._bank.bend(v, self._f0_hz(voice), glide_s)

@@ -15,13 +15,15 @@ from datetime import date
 
 import numpy as np
 
+from device import adc
+from device.bench import processor
 from device.calibrate import Bench, measure_pitch
 from device.errors import DarkrackError
 from device.files import atomic_path, write_json
 from device.jacks import open_inputs
 from device.profile import Chip, CvInput, Profile, read_profile
 from device.scan import untuned
-from device.simulation import Ads8325, Clock, Flaws, Mcp3x08
+from device.simulation import Ads8325, Clock, Flaws, Mcp3x08, open_spi
 from device.voct import Calibration, Follower, calibrate
 
 # Of the board: resistors of 1 % in the input stage, an operational amplifier's offset and bias, a reference of .2 %.
@@ -42,6 +44,9 @@ LISTENED = 50  # readings of a held note, a millisecond each
 ALONE = 10  # boards for a source alone
 STAGE = CvInput(0, 0.5, 0.15)  # of the profiles
 AIM_CENTS = 2.0
+COST_READINGS = 2000
+# Three bytes at 1 MHz; the MCP parts send 17 and 19 clocks in as many.
+WIRE_US = {"MCP3008": 24.0, "MCP3208": 24.0, "ADS8325": 24.0}
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,44 @@ def errors(profile: Profile, source: Source, volts: Sequence[float], boards: ran
     return found
 
 
+class _Idle:
+    """An SPI bus without wires: what a reading costs the drivers alone."""
+
+    frequency = 1_000_000
+
+    def init(self, **_: int) -> None:
+        """Settings make no difference."""
+
+    def write_readinto(self, _out: bytes, into: bytearray, *_: int) -> None:
+        """Zeros, at once."""
+        into[:] = bytes(len(into))
+
+
+def reading_us(model: str) -> float:
+    """What one reading takes through Blinka and the chip's driver, without the bits on the wire: median, in us."""
+    spi, select = open_spi(Mcp3x08(Clock(), []))
+    spi._spi = _Idle()
+    driver = adc.driver(model, spi, select)
+    times_ns = []
+    for _ in range(COST_READINGS):
+        begin_ns = time.perf_counter_ns()
+        driver.read(0)
+        times_ns.append(time.perf_counter_ns() - begin_ns)
+    return float(np.median(times_ns)) / 1000
+
+
+def readings_a_second(profile: Profile) -> dict[str, float]:
+    """How many readings a profile asks for, by chip."""
+    cvs = profile.cv_scan_hz * len(profile.cvs)
+    found = {
+        profile.knob_chip.model: profile.knob_scan_hz * len(profile.knob_channels),
+        profile.cv_chip.model: cvs,
+    }
+    pitch = profile.chip_of_pitch.model
+    found[pitch] = found.get(pitch, 0.0) + profile.pitch_scan_hz
+    return found
+
+
 def run(args: argparse.Namespace) -> None:
     """Work out the table; print it, or write the page."""
     from tqdm import tqdm
@@ -170,7 +213,7 @@ def render(found: dict[str, dict[str, dict[str, list[float]]]], boards: int, sec
         "",
         "Worked out by `darkrack calibrate --budget --out docs/pitch.md`"
         + (f" --boards {boards}" if boards != 100 else "")
-        + f", {date.today().isoformat()}, in {seconds / 60:.0f} minutes; nothing in it depends on the machine.",
+        + f", {date.today().isoformat()}, in {seconds / 60:.0f} minutes; the errors do not depend on the machine.",
         "",
         f"Simulated boards, read bit by bit through the real drivers, calibrated, and swept over five octaves: {NOTES}",
         f"voltages, {LISTENED} readings each. The largest error of a board in cents; of several boards the largest. A",
@@ -198,6 +241,25 @@ def render(found: dict[str, dict[str, dict[str, list[float]]]], boards: int, sec
         lines.append(f"| all but drift, the median board of {boards} | | " + " | ".join(medians) + " |")
         lines.append(f"| boards within {AIM_CENTS:g} cents everywhere | | " + " | ".join(shares) + " |")
         lines.append("")
+    rates = readings_a_second(read_profile("pi4"))
+    costs = {model: reading_us(model) for model in rates}
+    busy = sum(rate * (costs[model] + WIRE_US[model]) for model, rate in rates.items()) * 1e-6
+    lines += [
+        "## What reading costs",
+        "",
+        f"Profile `pi4`, on {processor()}, {date.today().isoformat()}; on a board not measured. What a reading",
+        "takes in Python (Blinka and the driver), and on the wire at 1 MHz; the kernel's SPI and GPIO calls are not in it:",
+        "",
+        "| chip | readings a second | Python, us | wire, us |",
+        "|---|---|---|---|",
+        *(
+            f"| {model} | {rate:.0f} | {costs[model]:.1f} | {WIRE_US[model]:.0f} |"
+            for model, rate in rates.items()
+        ),
+        "",
+        f"Together {100 * busy:.0f} % of a core here. A pitch that moves is read twice a pass.",
+        "",
+    ]
     within = {
         model: int(np.sum(np.array(found[model][TOGETHER.name]["six points"]) <= AIM_CENTS))
         for model in found

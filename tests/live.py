@@ -1,4 +1,4 @@
-"""The real program in a process of its own, and a JACK server whose sound card is a timer."""
+"""The real program in a process of its own, a JACK server whose sound card is a timer, keyboards at its ports."""
 
 from __future__ import annotations
 
@@ -104,3 +104,53 @@ def jack_server(folder: Path) -> Iterator[JackServer]:
             yield server
         finally:
             server.die()
+
+
+KEYBOARD = """
+import sys, rtmidi
+out = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, name=sys.argv[1])
+out.open_virtual_port("out")
+print("there", flush=True)
+for line in sys.stdin:
+    for message in line.split(","):
+        out.send_message(bytes.fromhex(message))
+out.close_port()
+out.delete()
+"""
+
+
+class Keyboard:
+    """A program with a virtual MIDI port; ``unplug`` ends it."""
+
+    def __init__(self, name: str) -> None:
+        self.port = f"{name}:out"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", KEYBOARD, name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert "there" in self.process.stdout.readline()
+
+    def send(self, *messages: str) -> None:
+        """Messages as hexadecimal bytes."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(",".join(messages) + "\n")
+        self.process.stdin.flush()
+
+    def unplug(self) -> None:
+        """Pull the cable."""
+        self.process.communicate(timeout=30)
+
+
+@contextlib.contextmanager
+def keyboard_called(name: str) -> Iterator[Keyboard]:
+    """One that is plugged in, until the test is over."""
+    keyboard = Keyboard(name)
+    try:
+        yield keyboard
+    finally:
+        keyboard.process.kill()
+        keyboard.process.communicate()

@@ -261,3 +261,17 @@ def test_options_have_their_help() -> None:
     parser = argparse.ArgumentParser()
     calibrate.add_arguments(parser)
     assert "--volts" in parser.format_help()
+
+
+@pytest.mark.parametrize("model", ["MCP3008", "MCP3208", "ADS8325"])
+def test_what_a_reading_costs_is_measured(model: str) -> None:
+    assert pitch_error.reading_us(model) > 0
+
+
+def test_how_much_a_profile_reads() -> None:
+    assert pitch_error.readings_a_second(read_profile("pi4")) == {
+        "MCP3008": 800,
+        "MCP3208": 750,
+        "ADS8325": 1000,
+    }
+    assert pitch_error.readings_a_second(read_profile("sim")) == {"MCP3008": 800, "MCP3208": 1750}

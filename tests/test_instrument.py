@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
+import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mido
 import numpy as np
 import pytest
 from bundles import tiny_files, tiny_manifest
+from header import on_a_header
+from pythonosc.osc_message_builder import OscMessageBuilder
 
 from device import bundle as bundles
+from device import jacks, osc
 from device.bundle import Bundle
 from device.control import Layout
 from device.engine import (
@@ -30,9 +38,13 @@ from device.engine import (
 from device.errors import DarkrackError
 from device.instrument import Front, Part, Plan, again, read_parts, warm_up
 from device.keyboard import GateEdge, PotTurn
+from device.modulation import Preset, Sound
 from device.partials import NoteFrames, Partials, nominal_hz
-from device.patch import Patch
+from device.patch import Knob, Patch
+from device.profile import Profile, read_profile
 from device.script import PITCH_ZERO_MIDI
+from device.simulation import Ads8325, Clock, Mcp3x08
+from device.sounds import MOST_SOUNDS, Kept, Memory
 from device.voices import fill
 from device.worker import Setup
 
@@ -112,10 +124,28 @@ def test_warming_up_leaves_no_trace() -> None:
 # The front.
 
 
+PRESETS = tuple(
+    Preset(
+        name,
+        np.full(len(NAMES), label, np.float32),
+        np.full(16, label, np.float32),
+        np.full(len(NAMES), label, np.float32),
+    )
+    for name, label in (("Reed", 0.25), ("Harp", 0.75))
+)
+
+
 class Stage:
     """A front on a desk whose shelf has one table."""
 
-    def __init__(self, tmp_path: Path, script: str, profile: str = "sim", patch: Patch | None = None) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        script: str,
+        profile: str = "sim",
+        patch: Patch | None = None,
+        **more: Any,
+    ) -> None:
         path = tmp_path / "written.toml"
         path.write_text(script)
         self.desk: Desk = make(np.zeros(memory_size(4), np.uint8), 4)
@@ -123,9 +153,9 @@ class Stage:
         hand_over(self.desk.shelf, 0, 1)
         nowhere = Path("nowhere.rack")
         chosen = Patch(release_s=0.05) if patch is None else patch
-        layout = Layout(0, chosen, NAMES, (36.0, 84.0))
+        layout = Layout(0, chosen, NAMES, (36.0, 84.0), "First", PRESETS)
         self.part = Part(Setup(0, nowhere, chosen), layout, NAMES, 16_000.0)
-        plan = Plan((nowhere,), profile=profile, script=str(path))
+        plan = Plan((nowhere,), profile=profile, script=str(path), names=("First", "Second"), **more)
         self.front = Front(self.desk, plan, self.part, ORIGIN_NS)
         self.now_ns = ORIGIN_NS
 
@@ -291,3 +321,195 @@ def test_a_volt_is_an_octave_from_end_to_end_of_the_converter(tmp_path: Path) ->
     assert played[5] == pytest.approx(36 + 12 * 6.6, abs=0.05), "3.3 V at half a volt an octave is the end"
     assert not stage.events(BEND)
     assert stage.events(START)[0]["f0_hz"] == pytest.approx(nominal_hz(36), rel=2e-3)
+
+
+# Sounds, programs, other programs.
+
+QUIET = "seconds = 9"
+
+
+def sound(preset: str = "Harp", **settings: float) -> Sound:
+    return Sound(preset, (0.5,) * 16, {name: (value, True) for name, value in settings.items()})
+
+
+def asked(stage: Stage, address: str, *words: object) -> tuple[bool, str]:
+    """What the front answers to OSC."""
+    assert stage.front._osc is not None
+    builder = OscMessageBuilder(f"/darkrack/{address}")
+    for word in words:
+        builder.add_arg(word)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+        end.settimeout(10)
+        end.connect(("127.0.0.1", stage.front._osc.port))
+        end.send(builder.build().dgram)
+        stage.run(0.005)
+        return osc.answered(end.recv(osc.REPLY_BYTES))
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[Stage]:
+    memory = Memory((Kept("Dawn", "First", sound(B=0.9)), Kept("Dusk", "Second", sound())))
+    stage = Stage(tmp_path, QUIET, osc_port=0, memory=memory)
+    stage.run(0.05)
+    yield stage
+    stage.front.finish(stage.now_ns)
+
+
+def program(stage: Stage, number: int) -> None:
+    stage.front.play(stage.now_ns, mido.Message("program_change", program=number), 60)
+    stage.run(0.02)
+
+
+def test_programs_recall_kept_sounds_and_presets(listening: Stage) -> None:
+    program(listening, 0)
+    assert listening.desk.settings[1] == pytest.approx(0.9)
+    np.testing.assert_array_equal(listening.desk.latent[0, :16], 0.5)
+    program(listening, MOST_SOUNDS)
+    np.testing.assert_array_equal(listening.desk.base[: len(NAMES)], 0.25)
+    assert np.isnan(listening.desk.settings[: len(NAMES)]).all()
+    program(listening, MOST_SOUNDS + 1)
+    np.testing.assert_array_equal(listening.desk.base[: len(NAMES)], 0.75)
+    program(listening, 40)
+    np.testing.assert_array_equal(listening.desk.base[: len(NAMES)], 0.75)
+
+
+def test_a_sound_of_another_bundle_waits_for_it(listening: Stage) -> None:
+    program(listening, 1)
+    assert ("bundle", "Second") in listening.front.told
+    before = listening.desk.latent[0, :16].copy()
+    second = dataclasses.replace(listening.part.layout, epoch=1, name="Second")
+    listening.front.set_up(dataclasses.replace(listening.part, layout=second), listening.now_ns)
+    listening.run(0.02)
+    assert (before != 0.5).all()
+    np.testing.assert_array_equal(listening.desk.latent[0, :16], 0.5)
+
+
+def test_everything_that_can_be_asked_for_is_answered(listening: Stage) -> None:
+    assert asked(listening, "knob/c", 0.5) == (True, "C stands at 0.5")
+    assert asked(listening, "keep", "Noon") == (True, "kept as 'Noon', program 3")
+    assert listening.front.told[-1][1].find("noon").sound.settings == {"C": (0.5, True)}
+    assert asked(listening, "preset", "harp") == (True, "Harp")
+    assert asked(listening, "preset", 0) == (True, "program 1")
+    assert asked(listening, "undo") == (True, "back to the sound before")
+    assert asked(listening, "new", 3) == (True, "another specimen")
+    assert asked(listening, "learn", "D") == (True, "the next controller that moves turns D")
+    listening.front.play(listening.now_ns, mido.Message("control_change", control=20, value=127), 60)
+    listening.run(0.02)
+    assert listening.desk.settings[3] == 1.0
+    assert listening.front.told[-1][1].learned == {20: Knob("D")}
+    done, words = asked(listening, "sounds")
+    assert done
+    assert words.splitlines() == [
+        "First",
+        "   1  Dawn  (kept, of First)",
+        "   2  Dusk  (kept, of Second)",
+        "   3  Noon  (kept, of First)",
+        "  65  Reed",
+        "  66  Harp",
+        "CC 20 turns D",
+    ]
+    assert asked(listening, "forget")[0]
+    assert asked(listening, "drop", "Noon") == (True, "'Noon' is forgotten")
+    assert asked(listening, "bundle", "second") == (True, "going over to second")
+    assert listening.front.told[-1] == ("bundle", "Second")
+    assert asked(listening, "panic") == (True, "everything is off")
+
+
+@pytest.mark.parametrize(
+    ("address", "words", "told"),
+    [
+        ("knob", ("Q", 1.0), "the bundle has no attribute 'Q'"),
+        ("preset", ("Reid",), "did you mean 'Reed'?"),
+        ("preset", (99,), "nothing is at program 100"),
+        ("learn", ("Q",), "no attribute 'Q'"),
+        ("drop", ("Noon",), "no kept sound is called 'Noon'"),
+        ("bundle", ("Third",), "no bundle called 'Third' is loaded"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    listening: Stage, address: str, words: tuple[object, ...], told: str
+) -> None:
+    done, said = asked(listening, address, *words)
+    assert not done
+    assert told in said
+
+
+def test_osc_plays_notes(listening: Stage) -> None:
+    assert listening.front._osc is not None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+        for velocity in (0.8, 0.0):
+            builder = OscMessageBuilder("/darkrack/note")
+            builder.add_arg(62)
+            builder.add_arg(velocity)
+            end.sendto(builder.build().dgram, ("127.0.0.1", listening.front._osc.port))
+            listening.run(0.05)
+            assert listening.held() == ([62.0] if velocity else [])
+
+
+def test_a_port_that_is_taken_keeps_nothing_from_playing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with osc.OscInput(0) as other:
+        stage = Stage(
+            tmp_path,
+            "seconds = 9\n[pitch]\nnotes = [50]\nstep_s = 9\n[gate]\npulses = [[0.01, 8]]",
+            osc_port=other.port,
+        )
+        stage.run(0.1)
+    assert stage.held() == [50.0]
+    assert "another program may have this port" in caplog.text
+
+
+def test_what_would_be_resumed_is_told_now_and_then_and_at_the_end(tmp_path: Path) -> None:
+    memory = Memory(last=Kept("as it was", "First", sound(B=0.4)))
+    stage = Stage(tmp_path, QUIET, resume=True, memory=memory)
+    stage.run(0.1)
+    assert stage.desk.settings[1] == pytest.approx(0.4)
+    stage.run(3.5)
+    told = len(stage.front.told)
+    assert stage.front.told[-1][1].last.sound.settings == {"B": (0.4, True)}
+    stage.run(3.5)
+    assert len(stage.front.told) == told, "nothing has changed"
+    stage.front.play(stage.now_ns, mido.Message("program_change", program=MOST_SOUNDS), 60)
+    stage.run(0.01)
+    stage.front.finish(stage.now_ns)
+    assert stage.front.told[-1][1].last.sound.preset == "Reed"
+
+
+def test_a_real_module_with_a_real_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Profile pi4 on a header that is not there, real rpi-lgpio on it; the converters are simulated ones."""
+    header = on_a_header(monkeypatch, "c03115")
+    profile = read_profile("pi4")
+    levels = {"pitch": profile.pitch.pin_v(2.0)}
+    clock = Clock()
+    chips = (
+        Mcp3x08(clock, [lambda _now_s: 1.65] * 8),
+        Mcp3x08(clock, [lambda _now_s: 1.65] * 8, bits=12),
+        Ads8325(clock, [lambda _now_s: levels["pitch"]]),
+    )
+    monkeypatch.setattr(jacks, "open_inputs", partial(_opened, jacks.open_inputs, chips))
+    try:
+        stage = Stage(tmp_path, QUIET, profile="pi4", midi=())
+        begin_ns = time.monotonic_ns()
+        header.drive(17, 1)
+        header.settle()
+        stage.now_ns = time.monotonic_ns() // MS * MS
+        stage.run(0.05)
+        assert stage.held() == [60.0]
+        (start,) = stage.events(START)
+        assert begin_ns < start["time_ns"] < stage.now_ns
+        header.drive(17, 0)
+        header.settle()
+        stage.now_ns = time.monotonic_ns() // MS * MS
+        stage.run(0.1)
+        assert stage.held() == []
+        assert stage.desk.settings[0] == pytest.approx(0.5, abs=0.01), "real pots are believed from the start"
+        stage.front.finish(stage.now_ns)
+        assert header.modes[17] == 0, "given back"
+    finally:
+        header.end()
+
+
+def _opened(open_inputs: Any, chips: tuple[Any, ...], profile: Profile) -> jacks.Inputs:
+    found: jacks.Inputs = open_inputs(profile, *chips)
+    return found

@@ -17,7 +17,7 @@ import mido
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live import ROOT, JackServer, jack_server
+from live import ROOT, JackServer, Keyboard, jack_server, keyboard_called
 from test_midi_stream import PATCHES, Patient, nonsense
 
 from device import midi_ports
@@ -448,52 +448,6 @@ def test_the_process_of_the_ports_does_not_outlive_the_front(cable: Cable) -> No
 
 # ---- rtmidi ----
 
-KEYBOARD = """
-import sys, rtmidi
-out = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, name=sys.argv[1])
-out.open_virtual_port("out")
-print("there", flush=True)
-for line in sys.stdin:
-    for message in line.split(","):
-        out.send_message(bytes.fromhex(message))
-out.close_port()
-out.delete()
-"""
-
-
-class Keyboard:
-    """A program with a virtual MIDI port; ``unplug`` ends it."""
-
-    def __init__(self, name: str) -> None:
-        self.port = f"{name}:out"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", KEYBOARD, name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        assert "there" in self._process.stdout.readline()
-
-    def send(self, *messages: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(",".join(messages) + "\n")
-        self._process.stdin.flush()
-
-    def unplug(self) -> None:
-        self._process.communicate(timeout=LONGEST_S)
-
-
-@contextlib.contextmanager
-def _keyboard(name: str) -> Iterator[Keyboard]:
-    keyboard = Keyboard(name)
-    try:
-        yield keyboard
-    finally:
-        keyboard._process.kill()
-        keyboard._process.communicate()
-
 
 def _connected(midi: Listening, keyboard: Keyboard, channel: int = 0) -> None:
     """Wait until it is heard: JACK connects some cycles after it says so."""
@@ -518,7 +472,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JackServ
 def test_a_keyboard_is_plugged_in_and_plays_and_goes() -> None:
     with _listening(api="jack") as midi:
         assert midi.nothing(0.5)
-        with _keyboard("Keystation") as first, _keyboard("Seaboard") as second:
+        with keyboard_called("Keystation") as first, keyboard_called("Seaboard") as second:
             assert midi.plugged(first.port, second.port)
             for keyboard in (first, second):
                 _connected(midi, keyboard)
@@ -534,7 +488,7 @@ def test_a_keyboard_is_plugged_in_and_plays_and_goes() -> None:
             assert midi.inputs.ports == (second.port,)
             second.send("90 40 00")
             assert midi.told(1) == ["90 40 00"]
-            with _keyboard("Keystation") as again:  # the same cable, some time later
+            with keyboard_called("Keystation") as again:  # the same cable, some time later
                 assert midi.plugged(again.port, second.port)
                 _connected(midi, again)
                 again.send("95 01 02")
@@ -547,7 +501,11 @@ def test_a_keyboard_is_plugged_in_and_plays_and_goes() -> None:
 @pytest.mark.program("jackd")
 @pytest.mark.usefixtures("server")
 def test_only_the_ports_that_are_named_are_opened() -> None:
-    with _keyboard("Keystation") as first, _keyboard("Seaboard"), _listening(["keys"], api="jack") as midi:
+    with (
+        keyboard_called("Keystation") as first,
+        keyboard_called("Seaboard"),
+        _listening(["keys"], api="jack") as midi,
+    ):
         assert midi.plugged(first.port)
         _connected(midi, first)
         assert midi.nothing(0.5)
@@ -564,14 +522,14 @@ def test_only_the_ports_that_are_named_are_opened() -> None:
 @pytest.mark.program("jackd")
 def test_a_server_that_dies_takes_its_notes_along_and_comes_back(server: JackServer) -> None:
     with _listening(api="jack") as midi:
-        with _keyboard("Keystation") as keyboard:
+        with keyboard_called("Keystation") as keyboard:
             _connected(midi, keyboard)
             keyboard.send("90 3C 40")
             assert midi.told(1) == ["90 3C 40"]
             server.die()
             assert midi.told(1) == ["80 3C"]
         server.start()
-        with _keyboard("Keystation") as keyboard:
+        with keyboard_called("Keystation") as keyboard:
             _connected(midi, keyboard)
             keyboard.send("90 3E 40")
             assert midi.told(1) == ["90 3E 40"]
@@ -632,7 +590,7 @@ def test_nonsense_on_a_real_port_that_is_then_pulled() -> None:
     parser = mido.Parser()
     parser.feed(b"".join(_pieces(5, 12_000)))
     messages = [message.hex() for message in parser if message.type not in {"sysex", "reset"}]
-    with _keyboard("Keystation") as keyboard, _listening(api="jack") as midi:
+    with keyboard_called("Keystation") as keyboard, _listening(api="jack") as midi:
         _connected(midi, keyboard)
         for begin in range(0, len(messages), 20):  # as much as JACK carries in a cycle or two
             keyboard.send(*messages[begin : begin + 20])

@@ -63,6 +63,10 @@ class Played(Hands):
         self.stood = (base, z, shift)
         self.stands += 1
 
+    def stretch(self, octaves: float) -> None:
+        super().stretch(octaves)
+        self.release_s = self._release_s
+
     def shift(self, semitones: float) -> None:
         self.shifts.append(semitones)
 
@@ -237,6 +241,14 @@ def test_level_in_decibels_and_pitch_in_semitones() -> None:
     assert rig.player.trims[-1] == pytest.approx(10 ** (-6 / 20))
     assert max(rig.player.shifts) == pytest.approx(0.3, abs=0.02)
     assert min(rig.player.shifts) == pytest.approx(-0.3, abs=0.02)
+
+
+def test_release_in_octaves_within_what_a_patch_may_have() -> None:
+    rig = Rig(Patch(routes=(Route("cv.1", "release", 8.0),)))
+    for value, release_s in ((0.0, 0.15), (0.125, 0.3), (-0.25, 0.0375), (1.0, 20.0), (-1.0, 0.005)):
+        rig.modulation.turn("cv.1", value)
+        rig.run(0.01)
+        assert rig.player.release_s == pytest.approx(release_s)
 
 
 def test_notes_are_sources() -> None:
