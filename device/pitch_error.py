@@ -247,8 +247,8 @@ def render(found: dict[str, dict[str, dict[str, list[float]]]], boards: int, sec
     lines += [
         "## What reading costs",
         "",
-        f"Profile `pi4`, on {processor()}, {date.today().isoformat()}; on a board not measured. What a reading",
-        "takes in Python (Blinka and the driver), and on the wire at 1 MHz; the kernel's SPI and GPIO calls are not in it:",
+        f"Profile `pi4`, on {processor()}, {date.today().isoformat()}; on a board not measured. What a reading takes",
+        "in Python (Blinka and the driver) and on the wire at 1 MHz; the kernel's SPI and GPIO calls are not in it:",
         "",
         "| chip | readings a second | Python, us | wire, us |",
         "|---|---|---|---|",
