@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import mido
 import numpy as np
 import pytest
 from bundles import tiny_files, tiny_manifest
@@ -15,10 +17,12 @@ from device import bundle as bundles
 from device.bundle import Bundle
 from device.engine import SAMPLE_RATE_HZ, counted
 from device.instrument import Plan, read_parts
+from device.modulation import Sound
 from device.offline import FRAMES_S, LOST_S, Offline
 from device.play import delay_ns
 from device.recording import clicks, level
 from device.script import FAULT_KEYS, SCRIPTS, read_script
+from device.sounds import Kept, Memory
 
 RATE_HZ = SAMPLE_RATE_HZ
 LIMIT_HZ = 16_000.0
@@ -202,3 +206,100 @@ def test_a_worker_that_is_too_slow_is_counted_and_the_shelf_plays(
 def test_two_blocks_are_two_arrays_only_if_they_are_copied(racks: tuple[Path, Path], stress: Path) -> None:
     blocks = offline(racks, stress, profile=SLOW).blocks(0.1)
     assert next(blocks) is next(blocks)
+
+
+# Everything that a patch may turn, and sounds recalled, while notes are held.
+
+LIVELY = """
+[voice]
+glide_ms = 30
+level_db = -30  # so that the limiter, whose harmonics are another matter, stays out of it
+[[route]]
+from = "lfo.1"
+to = "level"
+depth = 9
+[[route]]
+from = "lfo.2"
+to = "pitch"
+depth = 0.5
+[[route]]
+from = "random.1"
+to = "Trumpet"
+depth = 0.5
+[[route]]
+from = "envelope.1"
+to = "z.1"
+depth = 3
+[[route]]
+from = "lfo.3"
+to = "z.2"
+depth = 3
+[lfo.1]
+shape = "square"
+rate_hz = 4
+[lfo.2]
+rate_hz = 6
+[lfo.3]
+shape = "steps"
+rate_hz = 9
+[envelope.1]
+attack_ms = 0
+[random.1]
+rate_hz = 10
+[latent]
+drift = 0.5
+drift_s = 1
+"""
+HELD = """
+seconds = 9
+[[keys]]
+notes = [[0.1, 5.5, 48, 100], [0.4, 4.5, 60, 80], [0.7, 3.9, 67, 90], [2.0, 2.0, 72, 127]]
+"""
+
+
+def test_nothing_that_a_patch_turns_clicks_and_no_sound_that_is_recalled(
+    racks: tuple[Path, Path], tmp_path: Path
+) -> None:
+    patch, script = tmp_path / "lively.toml", tmp_path / "held.toml"
+    patch.write_text(LIVELY)
+    script.write_text(HELD)
+    plan = Plan(racks, patch=patch, script=str(script))
+    played = Offline(plan, read_parts(plan, 8), 128, delay_ns(128, 1000.0), read_script(script))
+    pieces = []
+    for number in range(24):
+        pieces.append(heard(played.blocks(0.25)))
+        # Programs 65 on are the bundle's presets.
+        played._front.play(played.now_ns, mido.Message("program_change", program=64 + number % 2), 60)
+    played.let_go()
+    pieces.append(heard(played.blocks(1.0)))
+    sound = np.concatenate(pieces)
+    assert clicks(sound, RATE_HZ, LIMIT_HZ) == []
+    counts = counted(played.desk)
+    assert counts["morphs"] > 100
+    assert counts["lost_events"] == counts["muted"] == counts["not_finite"] == 0
+    loud = [
+        level(sound[begin : begin + RATE_HZ // 20]).rms_dbfs
+        for begin in range(RATE_HZ, 5 * RATE_HZ, RATE_HZ // 20)
+    ]
+    assert np.ptp(loud) > 12, "the level is turned by 18 dB, so all of this was at work"
+    assert not played.desk.state.voice["active"].any()
+
+
+def test_a_kept_sound_of_another_bundle_takes_it_along(racks: tuple[Path, Path], tmp_path: Path) -> None:
+    script = tmp_path / "held.toml"
+    script.write_text(HELD)
+    plan = Plan(racks, script=str(script))
+    parts = read_parts(plan, 8)
+    parts[1] = dataclasses.replace(parts[1], layout=dataclasses.replace(parts[1].layout, name="Second"))
+    preset = parts[1].layout.presets[1]
+    kept = Kept("Dusk", "Second", Sound(preset.name, tuple(map(float, preset.z)), {}))
+    names = tuple(part.layout.name for part in parts)
+    plan = dataclasses.replace(plan, names=names, memory=Memory((kept,)))
+    played = Offline(plan, parts, 128, delay_ns(128, 1000.0), read_script(script))
+    pieces = [heard(played.blocks(1.0))]
+    played._front.play(played.now_ns, mido.Message("program_change", program=0), 60)
+    pieces.append(heard(played.blocks(2.0)))
+    np.testing.assert_allclose(played.desk.base[: len(preset.attributes)], preset.attributes)
+    assert played._part.layout.name == "Second"
+    found = clicks(np.concatenate(pieces), RATE_HZ, LIMIT_HZ)
+    assert [at for at in found if at < 2.95] == [], "but where the recording ends"
