@@ -56,7 +56,8 @@ KEYS_S = 0.005  # between two looks at the computer's keyboard
 WATCH_S = 0.05  # how often the supervisor looks around
 HUNG_S = 2.0  # without a sign of life
 FADE_S = 0.05  # at the end
-READY_S = 120.0  # longest wait for the first frames; compiling on a slow board takes a minute
+READY_S = 600.0  # longest wait for the first frames: compiling takes minutes on a slow board
+BEAT_S = 30.0  # until a child that was started again shows its first sign of life
 WATCHED_S = 60
 AROUND_SAMPLES = SAMPLE_RATE_HZ // 5  # wider than the median around a click and the filter before it
 FRAME_SAMPLES = round(CLICK_FRAME_S * SAMPLE_RATE_HZ)
@@ -527,7 +528,7 @@ class Supervisor:
         from device.engine import N
 
         if child.alive:
-            beat_ns = max(int(self.desk.counts[N[beat]]), child.started_ns + round(READY_S * 1e9 / 4))
+            beat_ns = max(int(self.desk.counts[N[beat]]), child.started_ns + round(BEAT_S * 1e9))
             if now_ns - beat_ns < HUNG_S * 1e9:
                 return False
             log.warning("%s hangs", child.process.name)
