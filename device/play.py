@@ -236,6 +236,20 @@ def _recording(path: Path | None) -> Iterator[Callable[[Array], None]]:
         yield file.write
 
 
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """Set by Ctrl-C and SIGTERM, in place of what they usually do."""
+    asked = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        asked.set()
+
+    with contextlib.ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.signal(number, stop))
+        yield asked
+
+
 def _offline(  # noqa: PLR0917
     args: argparse.Namespace,
     plan: Plan,
@@ -260,15 +274,16 @@ def _offline(  # noqa: PLR0917
             record(block)
             watch.hear(block)
 
-    with tqdm(total=round(seconds), desc="playing", unit=" s", disable=None) as progress:
-        try:
-            while played_s < seconds:
-                span_s = min(1.0, seconds - played_s)
-                play(span_s)
-                played_s += span_s
-                progress.update(span_s)
-        except KeyboardInterrupt:  # what was played until now is still reported, and kept
-            log.warning("interrupted")
+    with (
+        _asked_to_stop() as asked_to_stop,
+        tqdm(total=round(seconds), desc="playing", unit=" s", disable=None) as progress,
+    ):
+        # What was played until somebody says stop is still reported, and kept.
+        while played_s < seconds and not asked_to_stop.is_set():
+            span_s = min(1.0, seconds - played_s)
+            play(span_s)
+            played_s += span_s
+            progress.update(span_s)
         offline.let_go()
         play(RING_OUT_S)
     watch.finish()
@@ -556,15 +571,9 @@ def _live(  # noqa: PLR0917
 ) -> dict[str, Any]:
     """Play in real time, until ``seconds`` are over, somebody says stop, or the keyboard's player quits."""
     capture = bool(args.wav) or script is not None or args.keys
-    asked_to_stop = threading.Event()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        asked_to_stop.set()
-
     watch = Watch(max(part.limit_hz for part in parts))
     with contextlib.ExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(signal.signal, number, signal.signal(number, stop))
+        asked_to_stop = stack.enter_context(_asked_to_stop())
         supervisor = stack.enter_context(
             Supervisor(plan, parts, args.block, constant_ns, args.audio, capture)
         )

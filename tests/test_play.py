@@ -142,6 +142,29 @@ def test_a_signal_fades_out_and_keeps_what_was_played(
     assert reported(json)["clicks"] == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_offline_clock_with_a_report(
+    tiny_bundle: Bundle, tmp_path: Path, number: signal.Signals
+) -> None:
+    wav, json = tmp_path / "out.wav", tmp_path / "out.json"
+    words = ("--script", "hello", "--offline", "--seconds", "500000", "--wav", wav, "--json", json)
+    process = started("play", tiny_bundle.path, *words)
+    try:
+        until_s = time.monotonic() + 60
+        while not any(tmp_path.glob(".out.*")) and time.monotonic() < until_s:
+            time.sleep(0.1)
+        time.sleep(3.0)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    report = reported(json)
+    assert 0 < report["seconds"] < 500_000
+    assert report["stuck_voices"] == 0
+    assert len(sound_of(wav)) >= report["seconds"] * SAMPLE_RATE_HZ
+
+
 def test_the_computers_keyboard_plays(tiny_bundle: Bundle, tmp_path: Path) -> None:
     wav, json = tmp_path / "out.wav", tmp_path / "out.json"
     person, terminal = pty.openpty()
