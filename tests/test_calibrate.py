@@ -71,7 +71,7 @@ def swept(tmp_path: Path, bundle: Bundle, profile: Path) -> np.ndarray:
     return np.array(found)
 
 
-@pytest.mark.parametrize(("bits", "cents"), [(16, 2.0), (12, 4.0)])
+@pytest.mark.parametrize(("bits", "cents"), [(16, 1.0), (12, 4.0)])
 def test_five_octaves_are_in_tune_after_calibration_and_were_not_before(
     tmp_path: Path, tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str], bits: int, cents: float
 ) -> None:
