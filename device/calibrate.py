@@ -89,15 +89,15 @@ def run(args: argparse.Namespace) -> None:
         state.take_back(path)
         print(f"{path}: as it was before")
         return
-    before = read_measured(profile)
     if args.show:
+        before = read_measured(profile)
         if before is None:
             hint = f"darkrack calibrate --profile {args.profile}"
             raise DarkrackError(str(path), "a calibration", "none", hint)
         measured = before
     else:
         bench = open_bench(profile)
-        measured = before or Measured("", bench.inputs.pitch_codes)
+        measured = _to_go_on_with(profile)
         if args.knobs:
             measured = dataclasses.replace(measured, knob_ends=measure_knobs(bench))
         else:
@@ -274,6 +274,16 @@ def read_measured(profile: Profile) -> Measured | None:
     return measured
 
 
+def _to_go_on_with(profile: Profile) -> Measured:
+    """What was kept, if it is of this module still: another converter or other knobs begin anew."""
+    nothing = Measured("", 1 << profile.chip_of_pitch.bits)
+    try:
+        return read_measured(profile) or nothing
+    except DarkrackError as error:
+        print(f"note: {error.where}: {error.got} is not of this module any more")
+        return nothing
+
+
 def tuned(profile: Profile) -> Tuned:
     """How the module is tuned: as measured, where it was; the quantizer is a patch's."""
     plain, measured = untuned(profile), read_measured(profile)
@@ -281,8 +291,13 @@ def tuned(profile: Profile) -> Tuned:
         return plain
     calibration = plain.calibration
     if measured.points:
-        where = str(path_of(profile))
-        calibration = calibrate(measured.points, plain.calibration, measured.pitch_codes, where)
+        try:
+            calibration = calibrate(
+                measured.points, plain.calibration, measured.pitch_codes, str(path_of(profile))
+            )
+        except DarkrackError as error:  # the profile has changed since
+            hint = f"darkrack calibrate --profile {profile.name}"
+            raise DarkrackError(error.where, error.expected, error.got, hint) from error
     return dataclasses.replace(plain, calibration=calibration, knob_ends=measured.knob_ends)
 
 

@@ -5,7 +5,8 @@ A call is stamped with ``at_ns``, the time of the edge that made it, and sounds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,7 @@ class Control(Hands):
     def __init__(self, desk: Desk, layout: Layout, seed: int = 0) -> None:
         super().__init__(layout.patch, layout.pitch_range_midi, len(desk.wish), seed)
         self.at_ns = 0
+        self._holding = self._held = False
         self._desk = desk
         desk.counts[N["control_starts"]] += 1
         self._note = int(desk.counts[N["control_starts"]]) * NOTES_PER_START
@@ -72,12 +74,12 @@ class Control(Hands):
         if self._desk.settings[index] != setting or self._desk.carries[index] != carries:
             self._desk.carries[index] = carries
             self._desk.settings[index] = setting
-            hand_over(self._desk.version, SETTINGS, int(self._desk.version[SETTINGS]) + 1)
+            self._publish()
 
     def unset_attributes(self) -> None:
         """Put every knob back where the patch has it."""
         self._desk.settings[:] = np.nan
-        hand_over(self._desk.version, SETTINGS, int(self._desk.version[SETTINGS]) + 1)
+        self._publish()
 
     def stand(self, base: FloatArray | None, z: FloatArray | None, shift: FloatArray | None) -> None:
         """Take another timbre under the knobs, see `device.timbre.Timbre.stand`."""
@@ -88,7 +90,18 @@ class Control(Hands):
             (desk.latent[1], shift, 0),
         ):
             there[: len(there) if here is None else len(here)] = none if here is None else here
-        hand_over(desk.version, SETTINGS, int(desk.version[SETTINGS]) + 1)
+        self._publish()
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Whatever of the timbre is told within is published as one version."""
+        self._holding, self._held = True, False
+        try:
+            yield
+        finally:
+            self._holding = False
+            if self._held:
+                self._publish()
 
     def catch_up(self) -> None:
         """Send what the ring had no place for and what must not be lost: the ends of notes."""
@@ -102,13 +115,23 @@ class Control(Hands):
         tuning = self._patch.tuning_semitones + self._shift_semitones
         self._desk.expected[: len(pitches_midi)] = np.add(pitches_midi, tuning)
 
+    def _publish(self) -> None:
+        """Let the worker know that labels, latent or settings have changed."""
+        if self._holding:
+            self._held = True
+        else:
+            hand_over(self._desk.version, SETTINGS, int(self._desk.version[SETTINGS]) + 1)
+
+    def _now_s(self) -> float:
+        return self.at_ns * 1e-9
+
     def _lay_out(self, layout: Layout) -> None:
         self._epoch = layout.epoch
         self._index: Mapping[str, int] = {name: place for place, name in enumerate(layout.attributes)}
         self._desk.settings[:] = self._desk.base[:] = self._desk.latent[0] = np.nan
         self._desk.latent[1] = 0.0
         self._desk.version[SETTINGS_EPOCH] = layout.epoch
-        hand_over(self._desk.version, SETTINGS, int(self._desk.version[SETTINGS]) + 1)
+        self._publish()
 
     def _sounds(self, v: int) -> bool:
         voice = self._desk.state.voice[v]

@@ -19,7 +19,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "raspberry-pi": ("RPi.GPIO", "pip install '.[pi]' in the clone"),
     "jetson": ("Jetson.GPIO", "pip install '.[jetson]' in the clone"),
 }
-# Between two looks at a line whose level nobody has told a change of: an edge that was lost is found so late at most.
+# Between two looks at the lines' levels: an edge that was lost is found after two of them at most.
 LOOK_NS = 10_000_000
 MOST_EDGES = 4096  # waiting; the front reads them a thousand times a second
 
@@ -41,7 +41,8 @@ class GateLines:
     """Gate inputs on lines of the header; edges keep the time at which the library's thread told of them.
 
     The interface tells that there was an edge, not which: a pulse may be over when one looks. So edges are taken to
-    alternate, and a level that contradicts them for longer is set right, which counts as an edge that was ``lost``.
+    alternate. A level that contradicts them at two looks `LOOK_NS` apart, with nothing told in between, is set right,
+    which counts as an edge that was ``lost``; one look is not enough, for the thread may just be about to tell.
     """
 
     def __init__(self, gpio: Any, gates: Mapping[int, Gate]) -> None:
@@ -49,20 +50,20 @@ class GateLines:
         self._gpio = gpio
         self._gates = {number: gate for number, gate in gates.items() if gate.line is not None}
         self._told: deque[tuple[int, int]] = deque(maxlen=MOST_EDGES)
-        self._levels: dict[int, bool] = {}
+        self._levels = dict.fromkeys(self._gates, False)
+        self._heard = dict.fromkeys(self._gates, False)  # whether anything was ever told of it
+        self._odd = dict.fromkeys(self._gates, False)  # contradicted at the last look
         self._numbers = {gate.line: number for number, gate in self._gates.items()}
-        self._last_ns = self._looked_ns = time.monotonic_ns()
+        self._looked_ns = time.monotonic_ns()
         for number, gate in self._gates.items():
             where = f"gate {number}, line {gate.line}"
             try:
                 gpio.setup(gate.line, gpio.IN)
-                self._levels[number] = False  # one that is high already is found at the first look
                 gpio.add_event_detect(gate.line, gpio.BOTH, callback=self._tell)
             except Exception as error:
                 got = " ".join(str(error).split())
-                raise DarkrackError(
-                    where, "a line that nobody else uses", got, "is another program running?"
-                ) from error
+                expected = "a line that nobody else uses"
+                raise DarkrackError(where, expected, got, "is another program running?") from error
 
     def edges(self, now_ns: int) -> list[tuple[int, int, bool]]:
         """What happened since the last call, in order: (time in ns, CLOCK_MONOTONIC; gate; whether it is high)."""
@@ -71,15 +72,16 @@ class GateLines:
             at_ns, line = self._told.popleft()
             number = self._numbers[line]
             self._levels[number] = not self._levels[number]
+            self._heard[number], self._odd[number] = True, False
             found.append((at_ns, number, self._levels[number]))
-            self._last_ns = now_ns
-        if now_ns - max(self._last_ns, self._looked_ns) >= LOOK_NS:
+        if now_ns - self._looked_ns >= LOOK_NS:
             self._looked_ns = now_ns
             for number, gate in self._gates.items():
                 level = bool(self._gpio.input(gate.line)) != gate.inverted
-                if level != self._levels[number] and not self._told:
-                    self._levels[number] = level
-                    self.lost += 1
+                odd, self._odd[number] = self._odd[number], level != self._levels[number]
+                if odd and self._odd[number] and not self._told:
+                    self.lost += self._heard[number]  # one that is high from the start was never told of
+                    self._levels[number], self._odd[number] = level, False
                     found.append((now_ns, number, level))
         return found
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class Voice:
     pan: float = 0.0
     gain: float = 1.0
     frames_midi: float = 0.0
+    arrives_s: float = 0.0  # where a glide ends, on the clock of `Hands._now_s`
     down: bool = True
     released: int | None = None
 
@@ -104,7 +106,7 @@ class Hands(ABC):
         self._trim = 1.0  # likewise, a gain
         self._stretch = 1.0  # likewise, of what a release takes
         self.new_latents = False  # every note is another specimen
-        # Called before a note begins, with its pitch and velocity: what follows notes is then up to date.
+        # Called before a note begins, with its pitch and velocity, so that it begins with what it moves.
         self.struck: Callable[[float, float], None] = lambda _pitch_midi, _velocity: None
 
     def note_on(self, key: int, pitch_midi: float, velocity: float, channel: int = 0) -> None:
@@ -117,6 +119,7 @@ class Hands(ABC):
         at = self._channel(channel)
         at.down.pop(key, None)
         at.down[key] = (pitch_midi, velocity)
+        self.struck(pitch_midi, velocity)
         if self._patch.mono:
             sounding = [(v, voice) for v, voice in self._sounding(channel) if voice.released is None]
             if sounding and self._patch.legato:
@@ -128,7 +131,6 @@ class Hands(ABC):
             if voice.key == key and not voice.down:  # held by the pedal only: the string is struck again
                 self._let_go(v, voice)
         self.counts.notes += 1
-        self.struck(pitch_midi, velocity)
         low, high = self._pitch_range
         self.counts.out_of_range += not low <= pitch_midi + self._patch.tuning_semitones <= high
         specimen = self._drawn_latent() if self.new_latents else 0
@@ -152,10 +154,10 @@ class Hands(ABC):
             self._voices[place] = voice
             voice.frames_midi = self._pitch(voice)
             comes_from = self._last_midi if self._patch.glide_s else None
-            from_hz = self._f0_hz(voice) if comes_from is None else self._tuned_hz(comes_from)
-            self._start(place, voice, from_hz)
+            leap = 0.0 if comes_from is None else comes_from - pitch_midi
+            self._start(place, voice, self._f0_hz(voice) * 2.0 ** (leap / 12.0))
             if comes_from is not None:
-                self._retune(place, voice, self._patch.glide_s)
+                self._glide(place, voice)
         self._last_midi = pitch_midi
 
     def note_off(self, key: int, channel: int = 0) -> None:
@@ -181,7 +183,7 @@ class Hands(ABC):
         for v, voice in self._sounding(channel):
             if voice.key == key and voice.down:
                 voice.pitch_midi = pitch_midi
-                self._retune(v, voice, self._patch.glide_s)
+                self._glide(v, voice)
                 self._last_midi = pitch_midi
 
     def pedal(self, down: bool, channel: int = 0) -> None:
@@ -196,7 +198,7 @@ class Hands(ABC):
         """Shift every note of the channel, sounding or to come, by ``semitones`` from its own pitch."""
         self._channel(channel).bend_semitones = semitones
         for v, voice in self._sounding(channel):
-            self._retune(v, voice, 0.0)
+            self._retune(v, voice, self._left_s(voice))
 
     def level(self, gain: float, channel: int = 0) -> None:
         """Set the channel's linear gain (1 = as the patch has it), for sounding notes too."""
@@ -209,7 +211,7 @@ class Hands(ABC):
         if semitones != self._shift_semitones:
             self._shift_semitones = semitones
             for v, voice in self._sounding(None):
-                self._retune(v, voice, SHIFT_S)
+                self._retune(v, voice, max(self._left_s(voice), SHIFT_S))
 
     def trim(self, gain: float) -> None:
         """Multiply everything that sounds or will by so much, beside all levels."""
@@ -266,6 +268,15 @@ class Hands(ABC):
         None: as the patch has it. Sounding notes crossfade.
         """
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Whatever of the timbre is told within takes effect together."""
+        yield
+
+    @abstractmethod
+    def _now_s(self) -> float:
+        """The time of what is played now, on any clock."""
+
     @abstractmethod
     def _sounds(self, v: int) -> bool:
         """Whether the voice in this place sounds, or is about to."""
@@ -294,8 +305,17 @@ class Hands(ABC):
         """Take sounding voices over to another key, without a new attack."""
         for v, voice in pressed:
             voice.key, voice.pitch_midi, voice.down = key, pitch_midi, True
-            self._retune(v, voice, self._patch.glide_s)
+            self._glide(v, voice)
         self._last_midi = pitch_midi
+
+    def _glide(self, v: int, voice: Voice) -> None:
+        """Bring a sounding voice to its present pitch as slowly as the patch says."""
+        voice.arrives_s = self._now_s() + self._patch.glide_s
+        self._retune(v, voice, self._patch.glide_s)
+
+    def _left_s(self, voice: Voice) -> float:
+        """What is left of a voice's glide: whatever else moves its pitch must not cut it short."""
+        return max(voice.arrives_s - self._now_s(), 0.0)
 
     def _place(self) -> int:
         """A free voice; else the one released first; else the one pressed first. The voices soften its end."""
@@ -325,9 +345,6 @@ class Hands(ABC):
         """Where a voice sounds, before its detuning in a unison: the one place where all that moves pitch meets."""
         bent = self._channel(voice.channel).bend_semitones + self._shift_semitones
         return voice.pitch_midi + self._patch.tuning_semitones + bent
-
-    def _tuned_hz(self, pitch_midi: float) -> float:
-        return nominal_hz(pitch_midi + self._patch.tuning_semitones)
 
     def _drawn_latent(self) -> int:
         """The seed of a specimen of its own for the note that begins."""

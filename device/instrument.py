@@ -43,13 +43,13 @@ from device.midi import Receiver
 from device.midi_ports import MidiInputs
 from device.modulation import Modulation, Preset, Sound, presets_of
 from device.partials import Partials
-from device.patch import Patch, read_patch
+from device.patch import SOURCES, Patch, nearest, read_patch
 from device.process import FRONT_PRIORITY, surroundings
 from device.profile import Profile, read_profile
 from device.scan import Scan, Tuned
 from device.script import Script, SimulatedJacks, read_script, wire
 from device.simulation import Clock
-from device.sounds import LONGEST_NAME, MOST_SOUNDS, Kept, Memory
+from device.sounds import MOST_SOUNDS, Kept, Memory, shortened
 from device.stft import Stft
 from device.timbre import Timbre
 from device.toml_table import suggestion
@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 NOTHING = Preset("", np.zeros(0, np.float32), np.zeros(1, np.float32), np.zeros(0, np.float32))
 OSC_CHANNEL = 17  # apart from MIDI's and from the gate's
 PROGRAMS = 128
-LAST_NAME = "as it was"
+LAST_NAME, BEFORE = "as it was", "before"
 LAST_NS = 3_000_000_000  # between two looks whether the sound has changed
 NOBODY = "nobody"  # the script that does nothing
 PASSES_A_LOOK = 4  # at the pipe, which costs a system call
@@ -109,13 +109,15 @@ def read_parts(plan: Plan, pots: int) -> list[Part]:
         presets = [preset.name for preset in manifest.presets]
         patch = read_patch(plan.patch, attributes, presets) if plan.patch else Patch()
         if plan.preset is not None and number == 0:
-            patch = replace(patch, preset=plan.preset)
+            preset = nearest(plan.preset, presets, "--preset", "a preset of the bundle")
+            patch = replace(patch, preset=preset)
         Timbre(bundle, patch)  # what is wrong with either is said now, not by the worker
         proved = manifest.quality.get("evaluation", {}).get("confirmed_knobs", [])
         knobs = choose_attributes(manifest.attributes, manifest.copula, pots, proved)
         parts.append(
             Part(
-                Setup(number, path, patch, plan.variant),
+                # The patch's knobs are the front's to set, as all others are: one place knows where they stand.
+                Setup(number, path, replace(patch, attributes={}), plan.variant),
                 Layout(
                     number,
                     patch,
@@ -194,8 +196,9 @@ class Front:
         # Simulated pots that nobody turns would all pull their attributes to the middle.
         pots = range(len(profile.knob_channels)) if profile.board == "simulated" else ()
         quiet = [pot for pot in pots if pot + 1 not in script.pots]
-        hear = self._receiver.hear
+        hear = self._hear
         self._scan = Scan(desk, self._jacks, self._control, hear, turn, profile, quantized, quiet)
+        self._undo: Kept | None = None
         self.pass_ns = round(1e9 / profile.pitch_scan_hz)
         self._last_sound: Sound | None = None
         self._last_told_ns = origin_ns
@@ -231,7 +234,9 @@ class Front:
         self._scan.turn_all()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
+            before = self._undo  # of the bundle that was left
             self._try(waiting)
+            self._undo = before
 
     def spoil(self, seconds: float) -> None:
         """Have simulated converters read nonsense for so long."""
@@ -261,12 +266,22 @@ class Front:
         self._ended = True
         self._control.at_ns = now_ns
         self._control.finish()
+        self._remember(replace(self._memory, last=self._kept(LAST_NAME)))
+
+    def close(self) -> None:
+        """Let go of jacks, ports and sockets."""
         self._jacks.close()
         if self._midi is not None:
             self._midi.close()
         if self._osc is not None:
             self._osc.close()
-        self._remember(replace(self._memory, last=self._kept(LAST_NAME)))
+
+    def _hear(self, message: mido.Message, at_ns: int) -> None:
+        """Obey a MIDI message; one that brings something down costs itself, and not all keys that are held."""
+        try:
+            self._receiver.hear(message, at_ns)
+        except Exception:
+            log.exception("%s was not obeyed", message)
 
     # ---- What the receiver tells of (device.midi.Listener) ----
 
@@ -279,16 +294,26 @@ class Front:
 
     def program(self, number: int) -> bool:
         """A program change: the lower half are kept sounds, the upper half the bundle's presets."""
+        try:
+            self._program(number, 0.0)
+        except ValueError as error:
+            log.warning("program %d: %s", number + 1, error)
+            return False
+        return True
+
+    def _program(self, number: int, morph_s: float) -> str:
+        """Go over to what is at a program (from 0); its name. ValueError where that cannot be."""
         presets = self._part.layout.presets
-        if number < MOST_SOUNDS:
-            there = number < len(self._memory.sounds)
-            if there:
-                self._try(self._memory.sounds[number])
-        else:
-            there = number - MOST_SOUNDS < len(presets)
-            if there:
-                self._modulation.recall_preset(presets[number - MOST_SOUNDS].name)
-        return there
+        if number < len(self._memory.sounds):
+            kept = self._memory.sounds[number]
+            self._recall(kept, morph_s)
+            return kept.name
+        if MOST_SOUNDS <= number < MOST_SOUNDS + len(presets):
+            name = presets[number - MOST_SOUNDS].name
+            self._remember_before()
+            self._modulation.recall_preset(name, morph_s)
+            return name
+        raise ValueError(f"nothing is at program {number + 1}")
 
     def transport(self, kind: str, at_ns: int) -> None:
         """The MIDI clock."""
@@ -302,7 +327,10 @@ class Front:
             done, said = True, self._obey(heard)
         except ValueError as error:
             done, said = False, str(error)
-            log.warning("%s: %s", heard, error)
+            log.info("%s: %s", heard, error)  # whoever asked is told; a fader asks a hundred times a second
+        except Exception:  # one message may cost itself, and not all keys that are held
+            done, said = False, "it cannot be done"
+            log.exception("%s was not obeyed", heard)
         if not isinstance(heard, osc.Source | osc.Note):
             line.answer(sender, done, said)
 
@@ -314,6 +342,8 @@ class Front:
             modulation.set_knob(name, heard.setting)
             return f"{name} stands at {heard.setting:g}"
         if isinstance(heard, osc.Source):
+            if heard.name not in SOURCES or heard.name.startswith(("lfo.", "envelope.", "random.")):
+                raise ValueError(f"no source from outside is called {heard.name!r}")
             self.turn(heard.name, heard.value)
         elif isinstance(heard, osc.Note):
             if heard.velocity > 0:
@@ -326,9 +356,8 @@ class Front:
         elif isinstance(heard, osc.Preset):
             return self._preset(heard.which, heard.morph_s)
         elif isinstance(heard, osc.Keep):
-            self._remember(self._memory.with_sound(self._kept(heard.name)))
-            kept = self._memory.find(heard.name[:LONGEST_NAME])
-            assert kept is not None
+            kept = self._kept(heard.name)
+            self._remember(self._memory.with_sound(kept))
             return f"kept as {kept.name!r}, program {self._memory.sounds.index(kept) + 1}"
         elif isinstance(heard, osc.Drop):
             if self._memory.find(heard.name) is None:
@@ -343,11 +372,11 @@ class Front:
             self._remember(replace(self._memory, learned={}))
             return "controllers turn what the patch says"
         elif isinstance(heard, osc.Choose):
+            self._remember_before()
             modulation.choose(heard.seed)
             return "another specimen"
         elif isinstance(heard, osc.Undo):
-            modulation.undo()
-            return "back to the sound before"
+            return self._go_back()
         elif isinstance(heard, osc.Bundle):
             if not any(osc.same_name(name, heard.name) for name in self._plan.names):
                 raise ValueError(f"no bundle called {heard.name!r} is loaded")
@@ -380,15 +409,14 @@ class Front:
     def _preset(self, which: str | int, morph_s: float) -> str:
         """Go over to a kept sound or one of the bundle's presets, by name; by number as a program."""
         if isinstance(which, int):
-            if not self.program(which):
-                raise ValueError(f"nothing is at program {which + 1}")
-            return f"program {which + 1}"
+            return self._program(which, morph_s)
         kept = self._memory.find(which)
         if kept is not None:
             self._recall(kept, morph_s)
             return kept.name
         for preset in self._part.layout.presets:
             if osc.same_name(preset.name, which):
+                self._remember_before()
                 self._modulation.recall_preset(preset.name, morph_s)
                 return preset.name
         known = [*(one.name for one in self._memory.sounds), *(one.name for one in self._part.layout.presets)]
@@ -398,12 +426,25 @@ class Front:
     def _recall(self, kept: Kept, morph_s: float) -> None:
         """Go over to a kept sound; one of another bundle waits until that is there. ValueError: that is not loaded."""
         if kept.bundle == self._part.layout.name:
-            self._modulation.recall(kept.sound, morph_s)
+            before = self._kept(BEFORE)
+            self._modulation.recall(kept.sound, morph_s, unlocked=kept.name == BEFORE)
+            self._undo = before
         elif kept.bundle in self._plan.names:
-            self._waiting = kept
+            self._undo, self._waiting = self._kept(BEFORE), kept
             self.told.append(("bundle", kept.bundle))
         else:
             raise ValueError(f"{kept.name!r} is of {kept.bundle!r}, which is not loaded")
+
+    def _remember_before(self) -> None:
+        """What `undo` goes back to."""
+        self._undo = self._kept(BEFORE)
+
+    def _go_back(self) -> str:
+        """Back to the sound before, with its bundle; the next time forth again. ValueError where there is none."""
+        if self._undo is None:
+            raise ValueError("nothing was changed yet")
+        self._recall(self._undo, 0.0)
+        return "back to the sound before"
 
     def _try(self, kept: Kept) -> None:
         """Recall it if that can be done."""
@@ -413,7 +454,7 @@ class Front:
             log.warning("%s: %s", kept.name, error)
 
     def _kept(self, name: str) -> Kept:
-        return Kept(name[:LONGEST_NAME], self._part.layout.name, self._modulation.kept())
+        return Kept(shortened(name), self._part.layout.name, self._modulation.kept())
 
     def _remember(self, memory: Memory) -> None:
         self._memory = memory
@@ -506,6 +547,7 @@ def run_front(name: str, plan: Plan, part: Part, orders: Connection) -> None:
                     if kind == "stop":
                         front.finish(time.monotonic_ns())
                         _hand_up(front, orders)
+                        front.close()
                         return
                     if kind == "part":
                         front.set_up(rest[0], time.monotonic_ns())

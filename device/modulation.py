@@ -25,8 +25,8 @@ from device.patch import (
     LEVEL,
     PITCH,
     RELEASE,
-    RESERVED_CCS,
     SETTING_MAX,
+    SOURCES,
     WALK,
     Envelope,
     Knob,
@@ -44,9 +44,11 @@ NOTE_MIDDLE, NOTE_SPAN = 60.0, 60.0  # the source "note" is -1 at MIDI 0, 0 at m
 CATCH = 0.03
 # Between two clocks longer than this the tempo is no tempo: 20 beats a minute are 0.125 s.
 CLOCK_MAX_S = 0.15
+CLOCK_GONE_NS = 1_000_000_000  # without a clock: slow waves go on at the last tempo
 CLOCK_FOLLOWS = 0.2  # share of a new interval in the tempo that is believed
 CC = "cc."
 KNOB = "knob."
+KNOWN = frozenset(SOURCES)
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,19 @@ def sound_from_json(content: Any) -> Sound:
     return Sound(str(content["preset"]), z, settings)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a timbre stands, or has come on its way to another: labels under the knobs, latent, knobs."""
+
+    base: Array
+    z: Array
+    settings: Mapping[str, tuple[float, bool]]
+    positions: Array
+
+
 @dataclass
 class _Caught:
-    """Whether a knob turns its attribute, and on which side of it it was last."""
+    """Whether a knob turns its attribute, and on which side of it it was last (0: nobody knows yet)."""
 
     has: bool = True
     side: float = 0.0
@@ -140,7 +152,7 @@ class Modulation:
         self._beat_s = 0.5
         self._beats = 0.0  # of the MIDI clock, counted from its start
         self._clocks_run = True
-        self._clocked_ns = 0
+        self._clocked_ns = self._now_ns = 0
         self.learning: str | None = None  # the attribute that the next controller is to turn
         self.learned: dict[int, Knob] = dict(learned or {})
         player.struck = self._struck
@@ -162,14 +174,17 @@ class Modulation:
             panel = {n: Knob(name, carry=patch.carry) for n, name in enumerate(knobs, 1) if name is not None}
         self._bound |= {f"{KNOB}{number}": knob for number, knob in panel.items()}
         self._bound |= {f"{CC}{number}": knob for number, knob in self.learned.items()}
+        # What was learned with another bundle may be an attribute that this one does not have.
+        self._bound = {source: knob for source, knob in self._bound.items() if knob.attribute in self._places}
+        self.learning = None
         self._caught = {source: _Caught() for source in self._bound}
         start = self._presets[patch.preset] if patch.preset else presets[0]
         size = len(start.z)
         z = start.z if patch.latent_seed is None else latent_of(patch.latent_seed, size)
         settings = {name: (value, patch.carry) for name, value in patch.attributes.items()}
         self._sound = Sound(start.name, tuple(map(float, z)), settings)
-        self._undo: Sound | None = None
-        self._morph_from: Sound | None = None
+        self._morph_from: _Place | None = None
+        self._recalled = True  # the player is to hear of all of it at the next step
         self._morph_s = self._morphed_s = 0.0
         self._routes = patch.routes
         # Directions of a latent, each one of length 1 and square to the others, the same for every bundle of that size.
@@ -189,26 +204,33 @@ class Modulation:
         self._stood: tuple[Any, ...] = ()
         self._stepped_ns: int | None = None
         self._player.new_latents = patch.latent.new
-        self._turn_all()
+        self._evaluate(0.0)
 
     # ---- What comes in ----
 
     def turn(self, source: str, value: float) -> None:
-        """A source has this value now: a controller that waits to be learned is learned, a knob turns its attribute."""
+        """A source has this value now, -1 to 1 ("note": a MIDI note); others than a patch may name are passed over.
+
+        A controller that waits to be learned is learned, a knob turns its attribute.
+        """
+        if source not in KNOWN:
+            return
         if source == "note":
             value = (value - NOTE_MIDDLE) / NOTE_SPAN
+        value = min(max(value, -1.0), 1.0)
         self._values[source] = value
-        if self.learning is not None and source.startswith(CC) and int(source[len(CC) :]) not in RESERVED_CCS:
+        if self.learning is not None and source.startswith(CC):
             knob = Knob(self.learning, carry=self._patch.carry)
             self.learned[int(source.removeprefix(CC))] = knob
             self._bound[source], self._caught[source] = knob, _Caught()
             self.learning = None
-        knob_here = self._bound.get(source)
-        if knob_here is not None:
-            self._turn_knob(source, knob_here, value)
+        bound = self._bound.get(source)
+        if bound is not None:
+            self._turn_knob(source, bound, value)
 
     def forget(self) -> None:
         """Nothing was ever learned: controllers are the patch's again."""
+        self.learning = None
         for number in self.learned:
             source = f"{CC}{number}"
             self._bound.pop(source, None)
@@ -240,9 +262,7 @@ class Modulation:
         """Put an attribute somewhere, whoever asks; knobs that stand elsewhere have to catch it."""
         carries = self._patch.carry if carry is None else carry
         self._set(name, min(max(setting, 0.0), SETTING_MAX), carries)
-        for source, knob in self._bound.items():
-            if knob.attribute == name:
-                self._let_go(source)
+        self._let_go_of(name)
 
     # ---- Sounds ----
 
@@ -250,23 +270,23 @@ class Modulation:
         """The sound as it stands, without what modulations add."""
         return self._sound
 
-    def recall(self, sound: Sound, morph_s: float = 0.0) -> None:
-        """Go over to a sound, in so many seconds; knobs that stand elsewhere have to catch it.
+    def recall(self, sound: Sound, morph_s: float = 0.0, *, unlocked: bool = False) -> None:
+        """Go over to a sound, in so many seconds, at the next step; knobs that stand elsewhere have to catch it.
 
-        ValueError for one that is not of this bundle.
+        A latent that the patch has locked stays, unless ``unlocked``. ValueError for one that is not of this bundle;
+        settings of attributes that it does not have are passed over.
         """
         if sound.preset not in self._presets or len(sound.z) != len(self._sound.z):
             raise ValueError(f"the bundle has no preset {sound.preset!r} of this size")
-        self._undo = self._sound
-        if self._patch.latent.lock:
-            sound = Sound(sound.preset, self._sound.z, sound.settings)
-        self._morph_from = self._sound if morph_s > 0 else None
+        keeps_latent = self._patch.latent.lock and not unlocked
+        settings = {name: turned for name, turned in sound.settings.items() if name in self._places}
+        here = self._here()
+        self._sound = Sound(sound.preset, self._sound.z if keeps_latent else sound.z, settings)
+        self._morph_from = here if morph_s > 0 else None
         self._morph_s, self._morphed_s = morph_s, 0.0
-        self._sound = sound
+        self._recalled = True
         for source in self._bound:
             self._let_go(source)
-        self._player.unset_attributes()
-        self._turn_all()
 
     def recall_preset(self, name: str, morph_s: float = 0.0) -> None:
         """Go over to one of the bundle's presets, with the patch's knobs. ValueError where it has none of that name."""
@@ -280,22 +300,17 @@ class Modulation:
 
     def choose(self, seed: int | None) -> None:
         """Another specimen: the latent of a seed; None draws one."""
-        self._undo = self._sound
         size = len(self._sound.z)
         z = latent_of(seed, size) if seed is not None else self._normal.standard_normal(size)
         self._sound = Sound(self._sound.preset, tuple(map(float, z)), self._sound.settings)
-
-    def undo(self) -> None:
-        """Back to before the last recall or choice; and forth again."""
-        if self._undo is not None:
-            self.recall(self._undo)
 
     # ---- A hundred times a second ----
 
     @property
     def lively(self) -> bool:
         """Whether anything moves by itself or by routes; without that nobody need call `step`."""
-        return bool(self._routes or self._patch.latent.drift or self._patch.latent.walk or self._morph_from)
+        latent = self._patch.latent
+        return bool(self._routes or latent.drift or latent.walk or self._morph_from or self._recalled)
 
     def step(self, now_ns: int) -> None:
         """Work everything out, if it is time."""
@@ -304,7 +319,11 @@ class Modulation:
         elapsed_s = (now_ns - self._stepped_ns) * 1e-9
         if elapsed_s < STEP_S:
             return
-        self._stepped_ns = now_ns
+        self._stepped_ns = self._now_ns = now_ns
+        self._evaluate(elapsed_s)
+
+    def _evaluate(self, elapsed_s: float) -> None:
+        """Bring everything that moves on by so much, and tell the player where it stands, all at once."""
         self._generate(elapsed_s)
         added: dict[str, float] = {}
         carries: dict[str, bool] = {}
@@ -312,18 +331,29 @@ class Modulation:
             amount = route.amount(self._values.get(route.source, 0.0))
             added[route.to] = added.get(route.to, 0.0) + amount
             carries[route.to] = route.carry
-        share = self._morph(elapsed_s)
-        self._stand(added, share)
-        self._move_attributes(added, carries, share)
+        if self._morph_from is not None:
+            self._morphed_s += elapsed_s
+        here = self._here()
+        with self._player.at_once():
+            if self._recalled:
+                self._recalled = False
+                self._player.unset_attributes()
+                for name, (setting, carry) in here.settings.items():
+                    self._player.set_attribute(name, setting, carry)
+            self._stand(here, added, elapsed_s)
+            self._move_attributes(here, added, carries)
         self._player.trim(10.0 ** (added.get(LEVEL, 0.0) / 20.0))
         self._player.shift(added.get(PITCH, 0.0))
         self._player.stretch(added.get(RELEASE, 0.0))
+        if self._morph_from is not None and self._morphed_s >= self._morph_s:
+            self._morph_from = None
 
     def _generate(self, elapsed_s: float) -> None:
         """Bring slow waves, envelopes and random values to now."""
         down = self._player.keys_down
+        clocked = self._clocked_ns and self._now_ns - self._clocked_ns < CLOCK_GONE_NS
         for number, wave in self._waves.items():
-            beats = self._beats if self._clocked_ns else None
+            beats = self._beats if clocked else None  # a clock that has gone is gone on with
             self._values[f"lfo.{number}"] = wave.step(elapsed_s, self._beat_s, beats)
         for number, ramp in self._envelopes.items():
             self._values[f"envelope.{number}"] = ramp.step(elapsed_s, down)
@@ -335,9 +365,9 @@ class Modulation:
                     self._values[f"random.{number}"] = self._chance.uniform(-1.0, 1.0)
 
     def _struck(self, pitch_midi: float, velocity: float) -> None:
-        """A note is about to begin."""
+        """A note is about to begin: it begins with what it moves."""
         self._values["velocity"] = velocity
-        self._values["note"] = (pitch_midi - NOTE_MIDDLE) / NOTE_SPAN
+        self._values["note"] = min(max((pitch_midi - NOTE_MIDDLE) / NOTE_SPAN, -1.0), 1.0)
         for wave in self._waves.values():
             wave.strike()
         for ramp in self._envelopes.values():
@@ -345,80 +375,92 @@ class Modulation:
         for number, rate_hz in self._patch.randoms.items():
             if not rate_hz:
                 self._values[f"random.{number}"] = self._chance.uniform(-1.0, 1.0)
+        if self.lively:
+            self._evaluate(0.0)
 
-    def _morph(self, elapsed_s: float) -> float:
-        """How far a recall has come, 0 to 1."""
-        if self._morph_from is None:
-            return 1.0
-        self._morphed_s += elapsed_s
-        if self._morphed_s >= self._morph_s:
-            self._morph_from = None
-            return 1.0
-        return self._morphed_s / self._morph_s
-
-    def _stand(self, added: Mapping[str, float], share: float) -> None:
-        """Tell the player of labels under the knobs and of the latent, where they have changed."""
+    def _here(self) -> _Place:
+        """Where the timbre stands now, which is on the way while it morphs."""
         sound, before = self._sound, self._morph_from
-        base = self._presets[sound.preset].attributes
-        z = np.array(sound.z, np.float32)
-        if before is not None:
-            base = before_and_after(self._presets[before.preset].attributes, base, share)
-            z = before_and_after(np.array(before.z, np.float32), z, share)
+        preset = self._presets[sound.preset]
+        there = _Place(preset.attributes, np.array(sound.z, np.float32), sound.settings, preset.positions)
+        if before is None:
+            return there
+        share = min(self._morphed_s / self._morph_s, 1.0)
+        settings = {}
+        for name in {*before.settings, *there.settings}:
+            first, (second, carry) = self._stands(before, name)[0], self._stands(there, name)
+            settings[name] = (first + share * (second - first), carry)
+        if share == 1.0:
+            settings = dict(there.settings)
+        return _Place(
+            before_and_after(before.base, there.base, share),
+            before_and_after(before.z, there.z, share),
+            settings,
+            before_and_after(before.positions, there.positions, share),
+        )
+
+    def _stand(self, here: _Place, added: Mapping[str, float], elapsed_s: float) -> None:
+        """Tell the player of labels under the knobs and of the latent, where they have changed."""
+        z = here.z
         if self._ends is not None:
             z = before_and_after(*self._ends, min(max(added.get(WALK, 0.0), 0.0), 1.0))
-        shift = self._drifted()
+        shift = self._drifted(elapsed_s)
         for place, name in enumerate(LATENTS[: len(self._directions)]):
             if name in added:
                 shift = shift + np.float32(added[name]) * self._directions[place]
-        stood = (base.tobytes(), z.tobytes(), shift.tobytes())
+        stood = (here.base.tobytes(), z.tobytes(), shift.tobytes())
         if stood != self._stood:
             self._stood = stood
-            self._player.stand(base, z, shift)
+            self._player.stand(here.base, z, shift)
 
-    def _drifted(self) -> Array:
+    def _drifted(self, elapsed_s: float) -> Array:
         """Where the latent has wandered by now: an Ornstein-Uhlenbeck process, whose spread is ``drift``."""
         latent = self._patch.latent
-        if latent.drift:
-            keeps = math.exp(-STEP_S / latent.drift_s)
+        if latent.drift and elapsed_s > 0:
+            keeps = math.exp(-elapsed_s / latent.drift_s)
             push = latent.drift * math.sqrt(1.0 - keeps * keeps)
             drawn = self._normal.standard_normal(len(self._drift))
             self._drift = (keeps * self._drift + push * drawn).astype(np.float32)
         return self._drift
 
-    def _move_attributes(self, added: Mapping[str, float], carries: Mapping[str, bool], share: float) -> None:
+    def _move_attributes(self, here: _Place, added: Mapping[str, float], carries: Mapping[str, bool]) -> None:
         """Attributes that routes or a morph move: where they stand, and what is added."""
         moves = {name for name in added if name in self._places}
-        before = self._morph_from
-        if before is not None:
-            moves |= {*before.settings, *self._sound.settings}
+        if self._morph_from is not None:
+            moves |= set(here.settings)
         for name in moves | self._moved:
-            stands, carry = self._stands(self._sound, name)
-            if before is not None:
-                stands_before, _ = self._stands(before, name)
-                stands = stands_before + share * (stands - stands_before)
+            stands, carry = self._stands(here, name)
             setting = min(max(stands + added.get(name, 0.0), 0.0), SETTING_MAX)
             self._player.set_attribute(name, setting, carries.get(name, carry))
         self._moved = moves
 
-    def _stands(self, sound: Sound, name: str) -> tuple[float, bool]:
-        """Where an attribute stands in a sound, and whether it carries: where its preset has it if nobody turned it."""
-        if name in sound.settings:
-            return sound.settings[name]
-        return float(self._presets[sound.preset].positions[self._places[name]]), self._patch.carry
+    def _stands(self, place: _Place, name: str) -> tuple[float, bool]:
+        """Where an attribute stands, and whether it carries: where the preset has it if nobody turned it."""
+        if name in place.settings:
+            return place.settings[name]
+        return float(place.positions[self._places[name]]), self._patch.carry
 
     # ---- Knobs ----
 
     def _turn_knob(self, source: str, knob: Knob, position: float) -> None:
-        setting = knob.setting(min(max(position, 0.0), 1.0))
+        setting = knob.setting(max(position, 0.0))
         caught = self._caught[source]
         if not caught.has:
-            off = setting - self._stands(self._sound, knob.attribute)[0]
+            off = setting - self._within(knob)
             # Near enough, or it has just passed.
             if abs(off) > CATCH and off * caught.side >= 0.0:
                 caught.side = off
                 return
             caught.has = True
         self._set(knob.attribute, setting, knob.carry)
+        self._let_go_of(knob.attribute, but=source)
+
+    def _within(self, knob: Knob) -> float:
+        """Where a knob's attribute stands, as near to it as the knob can come."""
+        low, high = sorted((knob.low, knob.high))
+        preset = self._presets[self._sound.preset]
+        place = _Place(preset.attributes, preset.z, self._sound.settings, preset.positions)
+        return min(max(self._stands(place, knob.attribute)[0], low), high)
 
     def _set(self, name: str, setting: float, carry: bool) -> None:
         settings = {**self._sound.settings, name: (setting, carry)}
@@ -426,18 +468,20 @@ class Modulation:
         if name not in self._moved:
             self._player.set_attribute(name, setting, carry)
 
+    def _let_go_of(self, name: str, but: str = "") -> None:
+        """The knobs of an attribute have to catch it again, but for the one that turned it."""
+        for source, knob in self._bound.items():
+            if knob.attribute == name and source != but:
+                self._let_go(source)
+
     def _let_go(self, source: str) -> None:
         """A knob has to catch its attribute again; one that stands where it is has it at once."""
-        knob, off = self._bound[source], 0.0
-        if source in self._values:
-            position = min(max(self._values[source], 0.0), 1.0)
-            off = knob.setting(position) - self._stands(self._sound, knob.attribute)[0]
+        knob = self._bound[source]
+        if source not in self._values:
+            self._caught[source] = _Caught(False)
+            return
+        off = knob.setting(max(self._values[source], 0.0)) - self._within(knob)
         self._caught[source] = _Caught(abs(off) <= CATCH, off)
-
-    def _turn_all(self) -> None:
-        """Tell the player where every attribute of the sound stands."""
-        for name, (setting, carry) in self._sound.settings.items():
-            self._player.set_attribute(name, setting, carry)
 
 
 def before_and_after(before: Array, after: Array, share: float) -> Array:
@@ -504,6 +548,8 @@ class _Ramp:
     def step(self, elapsed_s: float, down: bool) -> float:
         """Its value so much later; ``down``: a key is held."""
         envelope = self._envelope
+        if down and elapsed_s > 0:
+            self._struck = False
         if self._rising:
             self._value = min(self._value + _moved(elapsed_s, envelope.attack_s), 1.0)
             # A pulse that was over before anybody looked still has its attack.

@@ -79,6 +79,7 @@ class Offline:
     def let_go(self) -> None:
         """Let every key go."""
         self._front.finish(self.now_ns)
+        self._front.close()
 
     def _scan(self, now_ns: int) -> None:
         while self._scanned_ns + self._front.pass_ns <= now_ns:

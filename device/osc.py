@@ -1,7 +1,7 @@
 """OSC in: what a phone, a sequencer or another program sends over the network, into what the instrument does.
 
     /darkrack/knob/NAME f       an attribute by its name, 0..1 (to 2: over-emphasis); or /darkrack/knob ,sf NAME f
-    /darkrack/source/NAME f     any modulation source of a patch ("cc.1", "lfo"); or /darkrack/source ,sf NAME f
+    /darkrack/source/NAME f     a source of a patch that comes from outside ("cc.1"); or /darkrack/source ,sf NAME f
     /darkrack/note i f          a key (60 = middle C) and its velocity 0..1; 0 lets it go
     /darkrack/panic             everything off
     /darkrack/preset s|i [f]    a kept sound or a preset by name, or by MIDI program from 0; in so many seconds
@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from device.errors import DarkrackError
+from device.patch import SETTING_MAX
 
 ROOT = "/darkrack/"
 BUNDLE = b"#bundle\0"
@@ -41,7 +42,6 @@ MOST_BYTES = 1472  # what goes over Ethernet in one piece; larger datagrams are 
 MOST_NESTED = 4
 # What one poll does at most: .5 ms of work on an x86-64. The system keeps some hundred datagrams for the next ones.
 MOST_DATAGRAMS, MOST_MESSAGES = 8, 32
-SETTING_MAX = 2.0
 LONGEST_MORPH_S = 3600.0
 ANSWER = "answer"
 MOST_WORDS_BYTES = 8000

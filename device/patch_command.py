@@ -176,23 +176,17 @@ def export(  # noqa: PLR0917
     if not 1 <= step <= 24:
         raise DarkrackError("--step", "1 to 24 semitones", str(step))
     samples = layout(*bundle.manifest.pitch_range_midi, step, velocities, name)
-    loudest = max(
-        float(np.abs(sound).max())
-        for sound in (played(bundle, patch, one, seconds) for one in loudest_of(samples))
-    )
+    loudest = 0.0
+    # Played twice, the same to the sample: kept they might fill the memory, and the loudest is known only at the end.
+    for sample in tqdm(samples, desc="listening", disable=None):
+        loudest = max(loudest, float(np.abs(played(bundle, patch, sample, seconds)).max()))
     gain = np.float32(10 ** (PEAK_DBFS / 20) / max(loudest, 1e-6))
-    for sample in tqdm(samples, desc="samples", disable=None):
+    for sample in tqdm(samples, desc="writing", disable=None):
         sound = played(bundle, patch, sample, seconds)
-        write_audio(folder / sample.file, np.clip(sound * gain, -1.0, 1.0), SAMPLE_RATE_HZ, "PCM_24")
+        write_audio(folder / sample.file, sound * gain, SAMPLE_RATE_HZ, "PCM_24")
     with atomic_path(folder / f"{name}.sfz") as temporary:
         temporary.write_text("\n".join(sfz(samples, patch, bundle.manifest.name)) + "\n", encoding="utf-8")
     return samples
-
-
-def loudest_of(samples: Sequence[Sample]) -> Iterator[Sample]:
-    """Those that are played hardest: one of them is the loudest."""
-    hardest = max(sample.velocity for sample in samples)
-    return (sample for sample in samples if sample.velocity == hardest)
 
 
 def played(bundle: Bundle, patch: Patch, sample: Sample, seconds: float) -> FloatArray:

@@ -123,6 +123,9 @@ class Performance(Hands):
         self.counts.generation_ms.append((time.perf_counter() - begin) * 1000.0)
         return made
 
+    def _now_s(self) -> float:
+        return self.now_samples / SAMPLE_RATE_HZ
+
     def _sounds(self, v: int) -> bool:
         return bool(self._bank.active[v])
 

@@ -55,6 +55,7 @@ NO_MIDI = "none"
 KEYS_S = 0.005  # between two looks at the computer's keyboard
 WATCH_S = 0.05  # how often the supervisor looks around
 HUNG_S = 2.0  # without a sign of life
+LAST_WORDS_S = 1.0  # of the front
 FADE_S = 0.05  # at the end
 READY_S = 600.0  # longest wait for the first frames: compiling takes minutes on a slow board
 BEAT_S = 30.0  # until a child that was started again shows its first sign of life
@@ -350,10 +351,14 @@ class Supervisor:
         constant_ns: int,
         device: str | None,
         capture: bool,
+        asked_to_stop: threading.Event | None = None,
     ) -> None:
         from device import engine
 
+        self._asked_to_stop = asked_to_stop or threading.Event()
+
         self._plan, self._parts, self._part = plan, parts, parts[0]
+        self._before = self._part  # that is known to play
         self._memory, self._unwritten = plan.memory, False
         self._block_frames, self._device = block_frames, device
         self._shared = SharedMemory(create=True, size=engine.memory_size(plan.voices))
@@ -443,17 +448,24 @@ class Supervisor:
 
         assert self._worker is not None
         assert self._front is not None
-        self._part = again(part, self._part.setup.epoch + 1)
+        self._before, self._part = self._part, again(part, self._part.setup.epoch + 1)
         self._worker.tell(("part", self._part.setup))
         self._front.tell(("part", self._part))
 
     def _listen(self) -> None:
         """What the front has to say: another bundle, or what is to be remembered, which waits until nothing sounds."""
         assert self._front is not None
+        assert self._worker is not None
+        while (refused := self._worker.heard()) is not None:
+            log.error("%s; going back to %s", refused, self._before.layout.name)
+            self._go_over(self._before)
         while (said := self._front.heard()) is not None:
             kind, what = said
             if kind == "memory":
+                asked = (what.sounds, what.learned) != (self._memory.sounds, self._memory.learned)
                 self._memory, self._unwritten = what, True
+                if asked:  # a drone may sound for ever
+                    self._write_memory()
             elif kind == "bundle":
                 named = [part for part in self._parts if part.layout.name == what]
                 if named:
@@ -486,7 +498,11 @@ class Supervisor:
         self.tell_front("stop")
 
     def remember(self) -> None:
-        """Keep what is to be remembered, at the end, when nothing sounds any more."""
+        """Keep what is to be remembered, at the end, when nothing sounds any more and the front has said its last."""
+        until_s = time.monotonic() + LAST_WORDS_S
+        while self._front is not None and self._front.alive and time.monotonic() < until_s:
+            self._listen()
+            time.sleep(WATCH_S / 10)
         self._listen()
         if self._unwritten:
             self._write_memory()
@@ -516,9 +532,10 @@ class Supervisor:
         from device.instrument import run_front
 
         # One that is started again goes on with the sound as it was.
-        plan = dataclasses.replace(
-            self._plan, memory=self._memory, resume=self._plan.resume or self.origin_ns > 0
-        )
+        last, again = self._memory.last, self.origin_ns > 0
+        of_this = last is not None and last.bundle == self._part.layout.name
+        resume = of_this if again else self._plan.resume
+        plan = dataclasses.replace(self._plan, memory=self._memory, resume=resume)
         child = Child(run_front, self._shared.name, plan, self._part)
         child.wait(READY_S)
         self.origin_ns = self.origin_ns or time.monotonic_ns() + round(WATCH_S * 1e9)
@@ -531,6 +548,8 @@ class Supervisor:
 
         until_s = time.monotonic() + READY_S
         while not self.desk.version[READY]:
+            if self._asked_to_stop.is_set():
+                raise KeyboardInterrupt
             if not worker.alive or time.monotonic() > until_s:
                 got = "it ended" if not worker.alive else f"nothing in {READY_S:g} s"
                 raise DarkrackError(
@@ -575,7 +594,7 @@ def _live(  # noqa: PLR0917
     with contextlib.ExitStack() as stack:
         asked_to_stop = stack.enter_context(_asked_to_stop())
         supervisor = stack.enter_context(
-            Supervisor(plan, parts, args.block, constant_ns, args.audio, capture)
+            Supervisor(plan, parts, args.block, constant_ns, args.audio, capture, asked_to_stop)
         )
         if args.keys:
             stack.enter_context(_played_on_the_keyboard(supervisor, asked_to_stop))

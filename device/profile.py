@@ -42,7 +42,8 @@ A TOML file, strict; required where nothing else is said:
 
     [gate.1]                   # 1 to 8; the first plays the V/oct jack's note
     line = 17                  # of the header, as RPi.GPIO's BCM counts them; or:
-    cv = 3                     # a control voltage is the gate: high above on_v (2), low again below off_v (1)
+    cv = 3                     # a control voltage is the gate: high above on_v (2), low again below off_v (1); it is
+                               # seen when it is read, [cv] scan_hz times a second
     on_v = 2.0
     off_v = 1.0
     inverted = true            # optional: the input stage is a transistor, whose line is low while the gate is high
@@ -75,6 +76,7 @@ SCAN_MAX_HZ = 10_000.0  # ten times what an instrument needs
 GAIN_MIN = 0.01  # 1 V per octave would be 12 codes of the MCP3208: under this no note is told from the next
 GATES = 8
 LINES = 28  # of the 40-pin header, on a Jetson as well
+SPI_LINES = (9, 10, 11)  # MISO, MOSI, SCLK
 SETTLE_MAX_MS = 20.0  # longer is another note
 
 
@@ -193,14 +195,14 @@ def read_profile(name: str | Path) -> Profile:
     )
     for table in (chips, knobs, pitch, led, midi):
         table.refuse_unknown()
-    _check_pins(profile, chips)
+    _check_pins(profile, chips, gates)
     _check_gates(profile, gates)
     _check_attenuverters(profile, cvs)
     return profile
 
 
-def _check_pins(profile: Profile, chips: Table) -> None:
-    """Every chip has a select pin of its own."""
+def _check_pins(profile: Profile, chips: Table, gates: Table) -> None:
+    """Every chip has a select pin of its own, and no gate or light has one of the bus's."""
     taken = {profile.knob_chip.chip_select: "the knobs"}
     for name, chip in (("cv", profile.cv_chip), ("pitch", profile.pitch_chip)):
         if chip is None:
@@ -209,6 +211,17 @@ def _check_pins(profile: Profile, chips: Table) -> None:
             got = f"{chip.chip_select!r}, as {taken[chip.chip_select]} have"
             raise DarkrackError(chips.at(f"{name}.chip_select"), "a pin of its own", got)
         taken[chip.chip_select] = "the control voltages"
+    pins = {
+        **{f"D{line}": "SPI's" for line in SPI_LINES},
+        **{select: f"{whose}'" for select, whose in taken.items()},
+    }
+    lines = {f"{number}.line": gate.line for number, gate in profile.gates.items()}
+    for where, line in (
+        *((gates.at(key), line) for key, line in lines.items()),
+        ("led.line", profile.led_line),
+    ):
+        if line is not None and f"D{line}" in pins:
+            raise DarkrackError(where, "a line of its own", f"{line}, which is {pins[f'D{line}']}")
 
 
 def _check_gates(profile: Profile, gates: Table) -> None:

@@ -82,6 +82,7 @@ class Scan:
         self._seen_lost = 0
         self._set_up_pitch(tuned)
         self._gates = dict.fromkeys(profile.gates, False)
+        self._cv_high = dict.fromkeys(profile.gates, False)  # of gates that are control voltages
         self._edges: deque[tuple[int, int, bool]] = deque()  # that wait for their CV to settle
         self._settle_ns = round(profile.settle_ms * 1e6)
         self._risen_ns = 0
@@ -117,6 +118,8 @@ class Scan:
             self._desk.counts[N["lost_edges"]] += lost - self._seen_lost
             self._seen_lost = lost
         self._edges += [(at_ns + self._settle_ns, gate, high) for at_ns, gate, high in edges]
+        for number in self._cv_turns.due(now_s):
+            self._read_cv(number, now_ns)
         happened: list[tuple[int, Any]] = [*self._jacks.messages(now_ns)]
         while self._edges and self._edges[0][0] <= now_ns:
             at_ns, *edge = self._edges.popleft()
@@ -130,8 +133,6 @@ class Scan:
                 self._hear(what, at_ns)
         if not any(isinstance(what, list) for _, what in happened):
             self._follow(now_ns)
-        for number in self._cv_turns.due(now_s):
-            self._read_cv(number, now_ns)
         for place in self._pot_turns.due(now_s):
             self._read_pot(place, now_ns)
 
@@ -202,7 +203,10 @@ class Scan:
         self._player.at_ns = now_ns
         for gate, way in self._profile.gates.items():
             if way.cv == number:
-                self._edge(now_ns, gate, schmitt(self._gates[gate], volts, way.on_v, way.off_v))
+                high = schmitt(self._cv_high[gate], volts, way.on_v, way.off_v)
+                if high != self._cv_high[gate]:
+                    self._cv_high[gate] = high
+                    self._edges.append((now_ns + self._settle_ns, gate, high))
         value = min(max(volts / CV_SPAN_V, -1.0), 1.0) * self._attenuverter(number)
         if abs(value - self._cv_told[number]) > CV_STILL:
             self._cv_told[number] = value

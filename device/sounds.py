@@ -23,6 +23,11 @@ MOST_SOUNDS = 64  # the lower half of MIDI's programs; the upper half are the bu
 LONGEST_NAME = 64
 
 
+def shortened(name: str) -> str:
+    """A name as it is kept: so long at most, without spaces at its ends."""
+    return name.strip()[:LONGEST_NAME].strip()
+
+
 @dataclass(frozen=True)
 class Kept:
     """A sound under a name, of the bundle with this name."""
@@ -42,7 +47,7 @@ class Memory:
 
     def find(self, name: str) -> Kept | None:
         """The sound of this name, whatever its case."""
-        folded = name.strip().casefold()
+        folded = shortened(name).casefold()
         return next((kept for kept in self.sounds if kept.name.casefold() == folded), None)
 
     def with_sound(self, kept: Kept) -> Memory:
@@ -93,7 +98,7 @@ def _each(path: Path, read: Any) -> list[Any]:
 
 
 def _kept(entry: Any) -> Kept:
-    return Kept(str(entry["name"])[:LONGEST_NAME], str(entry["bundle"]), sound_from_json(entry["sound"]))
+    return Kept(shortened(str(entry["name"])), str(entry["bundle"]), sound_from_json(entry["sound"]))
 
 
 def _kept_to_json(kept: Kept) -> dict[str, Any]:

@@ -46,6 +46,12 @@ def latent_of(seed: int, size: int) -> FloatArray:
     return drawn
 
 
+def twin_of(z: FloatArray, other: FloatArray) -> FloatArray:
+    """The latent of the second voice of a unison: one of its own that goes along where the first one goes."""
+    along, apart = 0.6, 0.8  # 0.6^2 + 0.8^2 = 1: as far from the middle as the first
+    return (along * z + apart * other).astype(np.float32)
+
+
 class Timbre:
     """The knobs of a bundle as a patch sets them up, and as somebody turns them.
 
@@ -59,7 +65,10 @@ class Timbre:
         self._carry = patch.carry
         self._spelt: dict[str, str] = {}
         self._patched = _start(bundle, patch)
-        self._base, self._z = self._patched
+        self._base, z = self._patched
+        self._other = z[1]  # what makes the twin another one
+        self._patched = (self._base, np.stack([z[0], twin_of(z[0], self._other)]))
+        self._z = self._patched[1]
         self._shift = np.zeros(self._z.shape[1], np.float32)
         # name -> (setting, does it carry the related attributes along)
         self._patched_settings = {name: (value, patch.carry) for name, value in patch.attributes.items()}
@@ -102,7 +111,7 @@ class Timbre:
         """
         patched_base, patched_z = self._patched
         self._base = patched_base if base is None else base
-        self._z = patched_z if z is None else np.stack([z, patched_z[1]])
+        self._z = patched_z if z is None else np.stack([z, twin_of(z, self._other)])
         self._shift = np.zeros(self._z.shape[1], np.float32) if shift is None else shift
         self._turning = True
 
@@ -137,5 +146,5 @@ def _start(bundle: Bundle, patch: Patch) -> tuple[FloatArray, FloatArray]:
     size = bundle.manifest.latent_size
     seed = patch.latent_seed
     z = start.z if seed is None else latent_of(seed, size)
-    twin = np.random.default_rng([0 if seed is None else seed, 1]).standard_normal(size)
-    return start.attributes.astype(np.float32), np.stack([z, twin]).astype(np.float32)
+    other = np.random.default_rng([0 if seed is None else seed, 1]).standard_normal(size)
+    return start.attributes.astype(np.float32), np.stack([z, other]).astype(np.float32)

@@ -10,6 +10,7 @@ import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from device.errors import DarkrackError
@@ -22,6 +23,7 @@ CENTS_PER_V = 1200.0
 # ---- Calibration ----
 
 SPAN_MIN_V = 1.0  # between the lowest and the highest point
+APART_MIN_V = 0.05  # between two that follow each other: a semitone is .083 V
 # How far a board may be from its profile before the cable, the jack or the profile is wrong instead: resistors of 1 %
 # in a stage of three, and a reference of 1 %, are off by 4 % together; offsets likewise.
 GAIN_MAX_ERROR, OFFSET_MAX_ERROR_V = 0.1, 0.25
@@ -74,8 +76,9 @@ def calibrate(points: Sequence[Point], promised: Calibration, codes: int, where:
     """
     points = sorted(points, key=lambda point: point.jack_v)
     span_v = points[-1].jack_v - points[0].jack_v if points else 0.0
-    if len({point.jack_v for point in points}) < len(points) or span_v < SPAN_MIN_V:
-        expected = f"two different voltages or more, {SPAN_MIN_V:g} V apart or more"
+    apart_v = min((high.jack_v - low.jack_v for low, high in pairwise(points)), default=0.0)
+    if apart_v < APART_MIN_V or span_v < SPAN_MIN_V:
+        expected = f"two voltages or more, {APART_MIN_V:g} V apart or more, over {SPAN_MIN_V:g} V or more"
         raise DarkrackError(where, expected, ", ".join(f"{point.jack_v:g} V" for point in points) or "none")
     per_v = (promised.codes[-1] - promised.codes[0]) / (promised.volts[-1] - promised.volts[0])
     for point in points:

@@ -89,6 +89,7 @@ class Worker:
         self._shelf = [_Made(pitch_midi=float(midi)) for midi in np.linspace(low, high, places)]
         self._expected = [_Made() for _ in range(EXPECTED)]
         self._settings = np.full(len(self._names), np.nan, np.float32)
+        self._carries = np.zeros(len(self._names), np.int64)
         unset = np.full(timbre.size, np.nan, np.float32)
         self._stands = (self._settings, unset, np.zeros(timbre.size, np.float32))  # what was read last
         self._version = -1
@@ -141,9 +142,12 @@ class Worker:
         if (np.isnan(settings) & ~np.isnan(self._settings)).any():
             self._timbre.unset()
             self._settings[:] = np.nan
-        for index in np.flatnonzero(~np.isnan(settings) & (settings != self._settings)):
-            self._timbre.turn(self._names[index], float(settings[index]), bool(self._desk.carries[index]))
-        self._settings = settings
+        carries = self._desk.carries[: len(self._names)].copy()
+        for index in np.flatnonzero(
+            ~np.isnan(settings) & ((settings != self._settings) | (carries != self._carries))
+        ):
+            self._timbre.turn(self._names[index], float(settings[index]), bool(carries[index]))
+        self._settings, self._carries = settings, carries
 
     def _serve(self, now_s: float) -> bool:
         """Frames for a note that has none of its own yet."""

@@ -142,7 +142,7 @@ def test_a_board_that_is_not_what_the_profile_says(
         (("--volts", "1,x"), "--volts: expected numbers with commas between, got '1,x'"),
         (("--volts", "1,13"), "--volts: expected -12 to 12"),
         (("--volts", "1,7"), "--volts: expected voltages that the input takes (0.00 to 6.60 V), got 7"),
-        (("--volts", "2"), "two different voltages or more"),
+        (("--volts", "2"), "two voltages or more"),
         (("--show",), "a calibration, got none"),
         (("--undo",), "what was kept before, got nothing"),
         (("--show", "--undo"), "--show --undo: expected one of them"),
@@ -200,8 +200,22 @@ def test_what_was_kept_is_not_believed_blindly(tmp_path: Path, kept: Path) -> No
     state.keep(
         path_of(profile), {**good, "points": [vars(Point(1.0, 9.0, 0.0)), vars(Point(2.0, 900.0, 0.0))]}
     )
-    with pytest.raises(DarkrackError, match="codes a volt"):
+    with pytest.raises(DarkrackError, match=r"codes a volt(?s:.*)hint: darkrack calibrate --profile board16"):
         tuned(profile)
+
+
+def test_another_converter_begins_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = board(tmp_path, 12)
+    assert told(capsys, "--profile", path)[0] == 0
+    board(tmp_path, 16).rename(path)
+    assert "of 65536 codes, got 4096" in told(capsys, "--profile", path, "--show")[2]
+    status, said, _ = told(capsys, "--profile", path, "--knobs")
+    assert status == 0
+    assert "note: " in said
+    assert told(capsys, "--profile", path)[0] == 0
+    measured = read_measured(read_profile(path))
+    assert measured is not None
+    assert (measured.pitch_codes, len(measured.points), len(measured.knob_ends)) == (65536, 6, 8)
 
 
 @pytest.mark.parametrize("name", ["sim", "pi4", "pi5", "jetson-orin"])

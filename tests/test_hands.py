@@ -135,3 +135,81 @@ def test_a_key_is_repitched_only_while_it_is_down(tiny_bundle: Bundle) -> None:
     performance.note_off(60)
     performance.repitch(60, 72.0)
     assert performance._bank._state.voice[0]["f0_goal_hz"] == pytest.approx(hz(62.5))
+
+
+def frequency(performance: Performance) -> float:
+    """MIDI of what the one voice sounds at now."""
+    (voice,) = [voice for voice in performance._bank._state.voice if voice["active"]]
+    return 69 + 12 * float(np.log2(voice["f0_hz"] / 440))
+
+
+@pytest.mark.parametrize("moved_by", ["nothing", "vibrato", "wheel"])
+def test_nothing_that_moves_pitch_cuts_a_glide_short(tiny_bundle: Bundle, moved_by: str) -> None:
+    performance = Performance(tiny_bundle, dataclasses.replace(MONO, glide_s=0.5))
+    performance.note_on(48, 48.0, 0.8)
+    performance.render(SECOND // 10)
+    performance.note_on(72, 72.0, 0.8)
+    heard = []
+    for step in range(70):
+        cents = 5 * np.sin(step)
+        if moved_by == "vibrato":
+            performance.shift(cents / 100)
+        elif moved_by == "wheel":
+            performance.bend(cents / 100)
+        performance.render(SECOND // 100)
+        heard.append(frequency(performance))
+    assert heard[24] == pytest.approx(60, abs=1.0), "half of the way in half of the time"
+    assert heard[12] == pytest.approx(54, abs=1.0)
+    assert heard[-1] == pytest.approx(72, abs=0.1)
+
+
+def test_a_glide_begins_where_the_note_before_sounded_wheel_and_all(tiny_bundle: Bundle) -> None:
+    performance = Performance(tiny_bundle, dataclasses.replace(MONO, legato=False, glide_s=0.5))
+    performance.bend(2.0)
+    performance.note_on(60, 60.0, 0.8)
+    performance.render(SECOND // 5)
+    performance.note_on(60, 60.0, 0.8)
+    performance.render(SECOND // 100)
+    newest = max(performance._bank._state.voice, key=lambda voice: voice["active"] and not voice["released"])
+    assert 69 + 12 * np.log2(newest["f0_hz"] / 440) == pytest.approx(62, abs=0.05)
+
+
+def test_tuning_is_heard_once_in_everything(tiny_bundle: Bundle) -> None:
+    performance = Performance(tiny_bundle, dataclasses.replace(STEADY, tuning_semitones=1.5))
+    performance.note_on(60, 60.0, 0.8)
+    assert played(performance) == [61.5]
+    performance.repitch(60, 64.0)
+    assert played(performance) == [65.5]
+    performance.note_on(84, 83.0, 0.8)
+    assert performance.counts.out_of_range == (tiny_bundle.manifest.pitch_range_midi[1] < 83 + 1.5)
+
+
+def test_trim_and_stretch(tiny_bundle: Bundle) -> None:
+    lasted = {}
+    for octaves in (0.0, 3.0):
+        performance = Performance(tiny_bundle, dataclasses.replace(STEADY, release_s=0.1))
+        performance.stretch(octaves)
+        performance.note_on(60, 60.0, 0.8)
+        loud = level(performance.render(SECOND)[SECOND // 2 :]).rms_dbfs
+        performance.trim(0.25)
+        performance.render(SECOND // 10)
+        soft = level(performance.render(SECOND // 2)).rms_dbfs
+        assert loud - soft == pytest.approx(12, abs=1)
+        performance.note_off(60)
+        steps = 0
+        while performance.sounding:
+            performance.render(SECOND // 100)
+            steps += 1
+        lasted[octaves] = steps
+    assert 4 < lasted[3.0] / lasted[0.0] < 12
+
+
+def test_both_voices_of_a_unison_go_along_with_another_latent(tiny_bundle: Bundle) -> None:
+    performance = Performance(tiny_bundle, dataclasses.replace(STEADY, unison=True))
+    before = performance._timbre.stance.z.copy()
+    z = np.random.default_rng(1).standard_normal(before.shape[1]).astype(np.float32)
+    performance.stand(None, z, None)
+    after = performance._timbre.stance.z
+    np.testing.assert_array_equal(after[0], z)
+    assert (np.abs(after - before).max(axis=1) > 0.1).all()
+    assert np.abs(after[1] - after[0]).max() > 0.1

@@ -95,7 +95,8 @@ def test_a_patch_is_read_against_every_bundle(tiny_bundle: Bundle, tmp_path: Pat
     patch.write_text('[voice]\npreset = "Harp"\nrelease_ms = 300\n[attributes]\nTrumpet = 0.5\n')
     (part,) = read_parts(Plan((tiny_bundle.path,), patch=patch), 8)
     assert (part.setup.patch.preset, part.setup.patch.release_s) == ("Harp", 0.3)
-    assert part.setup.patch.attributes == {"Trumpet": 0.5}
+    assert part.layout.patch.attributes == {"Trumpet": 0.5}
+    assert part.setup.patch.attributes == {}, "the front says where knobs stand, the worker obeys"
     patch.write_text("[attributes]\nTrumpets = 0.5\n")
     with pytest.raises(DarkrackError, match="did you mean 'Trumpet'"):
         read_parts(Plan((tiny_bundle.path,), patch=patch), 8)
@@ -352,7 +353,7 @@ def listening(tmp_path: Path) -> Iterator[Stage]:
     stage = Stage(tmp_path, QUIET, osc_port=0, memory=memory)
     stage.run(0.05)
     yield stage
-    stage.front.finish(stage.now_ns)
+    stage.front.close()
 
 
 def program(stage: Stage, number: int) -> None:
@@ -389,8 +390,13 @@ def test_everything_that_can_be_asked_for_is_answered(listening: Stage) -> None:
     assert asked(listening, "keep", "Noon") == (True, "kept as 'Noon', program 3")
     assert listening.front.told[-1][1].find("noon").sound.settings == {"C": (0.5, True)}
     assert asked(listening, "preset", "harp") == (True, "Harp")
-    assert asked(listening, "preset", 0) == (True, "program 1")
+    assert asked(listening, "preset", 0, 0.02) == (True, "Dawn")
     assert asked(listening, "undo") == (True, "back to the sound before")
+    listening.run(0.02)
+    np.testing.assert_array_equal(listening.desk.base[: len(NAMES)], 0.75)
+    assert asked(listening, "undo") == (True, "back to the sound before")
+    listening.run(0.02)
+    assert listening.desk.settings[1] == pytest.approx(0.9), "and forth again"
     assert asked(listening, "new", 3) == (True, "another specimen")
     assert asked(listening, "learn", "D") == (True, "the next controller that moves turns D")
     listening.front.play(listening.now_ns, mido.Message("control_change", control=20, value=127), 60)
@@ -424,6 +430,7 @@ def test_everything_that_can_be_asked_for_is_answered(listening: Stage) -> None:
         ("learn", ("Q",), "no attribute 'Q'"),
         ("drop", ("Noon",), "no kept sound is called 'Noon'"),
         ("bundle", ("Third",), "no bundle called 'Third' is loaded"),
+        ("undo", (), "nothing was changed yet"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -432,6 +439,41 @@ def test_what_cannot_be_done_is_said(
     done, said = asked(listening, address, *words)
     assert not done
     assert told in said
+
+
+def test_a_long_name_is_cut_and_found_again(listening: Stage) -> None:
+    name = "x" * 63 + " " + "y" * 40
+    done, said = asked(listening, "keep", name)
+    assert done
+    assert said == f"kept as {'x' * 63!r}, program 3"
+    assert asked(listening, "drop", name)[0]
+
+
+def test_a_source_from_outside_is_one_that_a_patch_knows(listening: Stage) -> None:
+    assert listening.front._osc is not None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+        for name, value in (("cc.1", 127.0), ("lfo.1", 1.0), ("nonsense", 1e6), ("note", -1e6)):
+            builder = OscMessageBuilder("/darkrack/source")
+            builder.add_arg(name)
+            builder.add_arg(value)
+            end.sendto(builder.build().dgram, ("127.0.0.1", listening.front._osc.port))
+    listening.run(0.05)
+    assert listening.front._modulation._values["cc.1"] == 1.0
+    assert not {"lfo.1", "nonsense"} & set(listening.front._modulation._values)
+
+
+def test_one_message_costs_itself_and_not_the_keys_that_are_held(
+    listening: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    listening.front.play(listening.now_ns, mido.Message("note_on", note=60, velocity=90), 60)
+    listening.run(0.05)
+    monkeypatch.setattr(listening.front._modulation, "turn", lambda *_: 1 / 0)
+    listening.front.play(listening.now_ns, mido.Message("control_change", control=1, value=1), 60)
+    listening.run(0.05)
+    monkeypatch.setattr(listening.front._receiver, "panic", lambda: 1 / 0)
+    assert asked(listening, "panic") == (False, "it cannot be done")
+    assert listening.held() == [60.0]
+    assert caplog.text.count("was not obeyed") == 2
 
 
 def test_osc_plays_notes(listening: Stage) -> None:
@@ -504,7 +546,7 @@ def test_a_real_module_with_a_real_gate(tmp_path: Path, monkeypatch: pytest.Monk
         stage.run(0.1)
         assert stage.held() == []
         assert stage.desk.settings[0] == pytest.approx(0.5, abs=0.01), "real pots are believed from the start"
-        stage.front.finish(stage.now_ns)
+        stage.front.close()
         assert header.modes[17] == 0, "given back"
     finally:
         header.end()

@@ -81,6 +81,8 @@ def test_an_octave_is_half_a_volt_at_the_pin() -> None:
         ("line = 17", "", "gate.1.line", "a line of the header, got none"),
         ("line = 17", "line = 17\n[gate.2]\nline = 17", "module.toml: gate", "one that is shared"),
         ("line = 17", "line = 17\n[led]\nline = 17", "module.toml: gate", "one that is shared"),
+        ("line = 17", "line = 5", "gate.1.line", "a line of its own, got 5, which is the knobs'"),
+        ("line = 17", "line = 17\n[led]\nline = 11", "led.line", "a line of its own, got 11, which is SPI's"),
         ("line = 17", "line = 28", "gate.1.line", "a whole number from 0 to 27"),
         ("line = 17", "line = 17\ncv = 1", "module.toml: gate.1", "line or cv, got both"),
         ("line = 17", "cv = 4", "gate.1.cv", "a control voltage (1, 2, 3), got 4"),
@@ -109,11 +111,11 @@ def test_errors_name_the_key(tmp_path: Path, old: str, new: str, where: str, tol
 
 def test_other_wiring_is_read(tmp_path: Path) -> None:
     text = SIM.replace("channels = [0, 1, 2, 3, 4, 5, 6, 7]", "channels = [6, 2]")
-    text = text[: text.index("[cv.1]")] + "[gate.1]\nline = 4\n[gate.3]\nline = 5\n"
+    text = text[: text.index("[cv.1]")] + "[gate.1]\nline = 4\n[gate.3]\nline = 25\n"
     profile = profile_of(tmp_path, text)
     assert profile.knob_channels == (6, 2)
     assert profile.cvs == {}
-    assert profile.gates == {1: Gate(4), 3: Gate(5)}
+    assert profile.gates == {1: Gate(4), 3: Gate(25)}
 
 
 def test_a_name_that_is_no_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

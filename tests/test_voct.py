@@ -91,10 +91,11 @@ def test_an_inverting_stage_is_learned_too() -> None:
 @pytest.mark.parametrize(
     ("measured", "told"),
     [
-        ([], "two different voltages or more, 1 V apart or more, got none"),
+        ([], "two voltages or more, 0.05 V apart or more, over 1 V or more, got none"),
         (points(1.0), "got 1 V"),
         (points(1.0, 1.0), "got 1 V, 1 V"),
         (points(1.0, 1.5), "got 1 V, 1.5 V"),
+        (points(1.0, 1.0001, 3.0), "0.05 V apart or more"),
         (points(0.0, 7.0), "7 V: expected a reading within the converter's range"),
         ([*points(0.0), Point(3.0, 0.5, 0.1)], "3 V: expected a reading within"),
         (points(0.0, 3.0, noise=5.0), "0 V: expected a steady voltage (under 4 mV rms), got 8.1 mV"),

@@ -36,6 +36,7 @@ from device.hands import GLIDE_SEMITONES
 from device.partials import nominal_hz
 from device.patch import Patch
 from device.recording import clicks, level, pitch_cents
+from device.timbre import latent_word
 from device.voices import SAMPLES, fill
 from device.worker import (
     EXPECTED,
@@ -610,3 +611,37 @@ def test_generation_is_counted(stage: Stage) -> None:
     stage.step()
     assert stage.count("generated") == PLACES + 1
     assert stage.desk.counts[N["generation_ns"]] > before
+
+
+def test_labels_latent_and_carry_reach_the_worker_and_go_back(stage: Stage) -> None:
+    timbre = stage.worker._timbre
+    size, before = timbre.size, timbre.stance
+    base = np.full(len(stage.layout.attributes), 0.5, np.float32)
+    z, shift = np.ones(size, np.float32), np.full(size, 0.25, np.float32)
+    with stage.hands.at_once():
+        stage.hands.stand(base, z, shift)
+        stage.hands.set_attribute("Trumpet", 0.9, carry=True)
+        version = int(stage.desk.version[SETTINGS])
+        stage.settle()
+        assert timbre.stance is before, "all of it or nothing"
+    assert int(stage.desk.version[SETTINGS]) == version + 1
+    stage.wait(1.0)
+    stage.settle()
+    carried = timbre.stance
+    np.testing.assert_allclose(carried.z[0], 1.25)
+    own = carried.latent(latent_word(5, twin=False))
+    np.testing.assert_allclose(own - shift, latent_of_specimen(5, size), atol=1e-6)
+    stage.hands.set_attribute("Trumpet", 0.9, carry=False)
+    stage.wait(1.0)
+    stage.settle()
+    assert not np.array_equal(timbre.stance.vector, carried.vector), "the others are let go of"
+    stage.hands.unset_attributes()
+    stage.hands.stand(None, None, None)
+    stage.wait(1.0)
+    stage.settle()
+    np.testing.assert_array_equal(timbre.stance.vector, before.vector)
+    np.testing.assert_array_equal(timbre.stance.z, before.z)
+
+
+def latent_of_specimen(specimen: int, size: int) -> np.ndarray:
+    return np.random.default_rng([specimen, 0]).standard_normal(size).astype(np.float32)
