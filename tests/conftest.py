@@ -34,12 +34,13 @@ def _data_folder() -> Path | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs data or programs that are not there, and remember it by name: it is not a pass."""
+    """Deselect what needs data, programs or rights that are not there, and remember it by name: it is not a pass."""
     data = _data_folder() is not None
     without = [
         item
         for item in items
         if (item.get_closest_marker("data") and not data)
+        or (item.get_closest_marker("root") and os.geteuid() != 0)
         or not all(_is_there(name) for marker in item.iter_markers("program") for name in marker.args)
     ]
     if without:

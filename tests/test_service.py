@@ -262,6 +262,7 @@ def _differences(before: dict[str, tuple[int, str]], after: dict[str, tuple[int,
 
 
 @pytest.mark.slow
+@pytest.mark.root
 @pytest.mark.program("debootstrap", "chroot", "unshare")
 def test_install_sh_and_what_it_installs(debian: Debian, tmp_path: Path) -> None:
     """One test, because a Debian takes a minute to make, and processes of pytest-xdist share none."""
