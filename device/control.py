@@ -33,6 +33,9 @@ from device.patch import Patch
 NOTES_PER_START = 1 << 32
 
 
+NOTHING = Preset("", np.zeros(0, np.float32), np.zeros(1, np.float32), np.zeros(0, np.float32))
+
+
 @dataclass(frozen=True)
 class Layout:
     """What the control process has to know of a bundle: its knobs by name, its presets, and what was trained."""
@@ -42,7 +45,7 @@ class Layout:
     attributes: tuple[str, ...]
     pitch_range_midi: tuple[float, float]
     name: str = ""
-    presets: tuple[Preset, ...] = ()
+    presets: tuple[Preset, ...] = (NOTHING,)
 
 
 class Control(Hands):

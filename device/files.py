@@ -95,8 +95,12 @@ def read_bytes(path: Path, what: str, hint: str = "") -> bytes:
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Parse a TOML file; DarkrackError names the file and the line of a syntax error."""
-    text = read_bytes(path, what)
+    return parse_toml(read_bytes(path, what), path, what)
+
+
+def parse_toml(data: bytes, path: Path, what: str) -> dict[str, Any]:
+    """The same of bytes that were read already."""
     try:
-        return tomllib.loads(text.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DarkrackError(str(path), f"{what} in TOML", str(error)) from error

@@ -41,7 +41,7 @@ from device.keyboard import GateEdge, Played, PotTurn
 from device.knobs import choose_attributes
 from device.midi import Receiver
 from device.midi_ports import MidiInputs
-from device.modulation import Modulation, Preset, Sound, presets_of
+from device.modulation import Modulation, Sound, presets_of
 from device.partials import Partials
 from device.patch import SOURCES, Patch, nearest, read_patch
 from device.process import FRONT_PRIORITY, surroundings
@@ -58,7 +58,6 @@ from device.worker import Setup, Worker
 
 log = logging.getLogger(__name__)
 
-NOTHING = Preset("", np.zeros(0, np.float32), np.zeros(1, np.float32), np.zeros(0, np.float32))
 OSC_CHANNEL = 17  # apart from MIDI's and from the gate's
 PROGRAMS = 128
 LAST_NAME, BEFORE = "as it was", "before"
@@ -177,7 +176,7 @@ class Front:
             self._control,
             part.layout.patch,
             part.layout.attributes,
-            part.layout.presets or (NOTHING,),
+            part.layout.presets,
             part.knobs,
             plan.memory.learned,
             plan.seed,
@@ -229,7 +228,7 @@ class Front:
         self._part = part
         self._control.set_up(layout)
         self._receiver.set_up(layout.patch)
-        self._modulation.set_up(layout.patch, layout.attributes, layout.presets or (NOTHING,), part.knobs)
+        self._modulation.set_up(layout.patch, layout.attributes, layout.presets, part.knobs)
         self._scan.set_up(self._quantized(layout.patch))
         self._scan.turn_all()
         waiting, self._waiting = self._waiting, None
@@ -288,7 +287,7 @@ class Front:
     def turn(self, source: str, value: float) -> None:
         """A modulation source has moved."""
         self._modulation.turn(source, value)
-        if source.startswith("cc.") and dict(self._modulation.learned) != dict(self._memory.learned):
+        if source.startswith("cc.") and self._modulation.learned != self._memory.learned:
             self._memory = replace(self._memory, learned=dict(self._modulation.learned))
             self.told.append(("memory", self._memory))
 

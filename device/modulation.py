@@ -380,9 +380,7 @@ class Modulation:
 
     def _here(self) -> _Place:
         """Where the timbre stands now, which is on the way while it morphs."""
-        sound, before = self._sound, self._morph_from
-        preset = self._presets[sound.preset]
-        there = _Place(preset.attributes, np.array(sound.z, np.float32), sound.settings, preset.positions)
+        there, before = self._there(), self._morph_from
         if before is None:
             return there
         share = min(self._morphed_s / self._morph_s, 1.0)
@@ -398,6 +396,11 @@ class Modulation:
             settings,
             before_and_after(before.positions, there.positions, share),
         )
+
+    def _there(self) -> _Place:
+        """Where the timbre stands once it has come."""
+        preset, z = self._presets[self._sound.preset], np.array(self._sound.z, np.float32)
+        return _Place(preset.attributes, z, self._sound.settings, preset.positions)
 
     def _stand(self, here: _Place, added: Mapping[str, float], elapsed_s: float) -> None:
         """Tell the player of labels under the knobs and of the latent, where they have changed."""
@@ -458,9 +461,7 @@ class Modulation:
     def _within(self, knob: Knob) -> float:
         """Where a knob's attribute stands, as near to it as the knob can come."""
         low, high = sorted((knob.low, knob.high))
-        preset = self._presets[self._sound.preset]
-        place = _Place(preset.attributes, preset.z, self._sound.settings, preset.positions)
-        return min(max(self._stands(place, knob.attribute)[0], low), high)
+        return min(max(self._stands(self._there(), knob.attribute)[0], low), high)
 
     def _set(self, name: str, setting: float, carry: bool) -> None:
         settings = {**self._sound.settings, name: (setting, carry)}

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from device.errors import DarkrackError
 from device.patch import SETTING_MAX
 
+OSC_PORT = 9010  # where `darkrack play` listens unless told otherwise
 ROOT = "/darkrack/"
 BUNDLE = b"#bundle\0"
 BUNDLE_HEADER_BYTES = 16  # and a time tag

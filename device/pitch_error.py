@@ -17,13 +17,12 @@ import numpy as np
 
 from device import adc
 from device.bench import processor
-from device.calibrate import Bench, measure_pitch
+from device.calibrate import Bench, measure_pitch, open_bench
 from device.errors import DarkrackError
 from device.files import atomic_path, write_json
-from device.jacks import open_inputs
 from device.profile import Chip, CvInput, Profile, read_profile
 from device.scan import untuned
-from device.simulation import Ads8325, Clock, Flaws, Mcp3x08, open_spi
+from device.simulation import Clock, Flaws, Mcp3x08, open_spi
 from device.voct import Calibration, Follower, calibrate
 
 # Of the board: resistors of 1 % in the input stage, an operational amplifier's offset and bias, a reference of .2 %.
@@ -98,22 +97,7 @@ def flaws_of(source: Source, model: str, board: int) -> Flaws:
 
 def bench_of(profile: Profile, flaws: Flaws) -> Bench:
     """A simulated board with these flaws, whose V/oct jack obeys."""
-    clock = Clock()
-    lies_v = [0.0]
-
-    def pin_v(_now_s: float) -> float:
-        return lies_v[0]
-
-    def lay(volts: float) -> None:
-        lies_v[0] = profile.pitch.pin_v(volts)
-
-    def wait(seconds: float) -> None:
-        clock.now_s += seconds
-
-    cv = Mcp3x08(clock, [pin_v], profile.cv_chip.reference_v, profile.cv_chip.bits, flaws)
-    pitch = Ads8325(clock, [pin_v], 3.3, flaws) if profile.pitch_chip else None
-    inputs = open_inputs(profile, Mcp3x08(clock, []), cv, pitch)
-    return Bench(profile, inputs, lay, lambda _end: None, wait)
+    return open_bench(dataclasses.replace(profile, flaws=flaws))
 
 
 def sweep(bench: Bench, calibration: Calibration, seed: int) -> float:

@@ -29,6 +29,7 @@ from device import state
 from device.errors import DarkrackError
 from device.files import atomic_path, write_json
 from device.notify import Service
+from device.osc import OSC_PORT
 from device.process import Child, log_to_stderr
 from device.recording import CLICK_FRAME_S, clicks
 from device.render import aligned
@@ -50,7 +51,6 @@ THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 BLOCKS_FRAMES = (32, 64, 128, 256, 512)
 # Beside its block, an event waits for a pass of the scan, and the front's own work with some jitter.
 FRONT_MS = 1.0
-OSC_PORT = 9010
 NO_MIDI = "none"
 KEYS_S = 0.005  # between two looks at the computer's keyboard
 WATCH_S = 0.05  # how often the supervisor looks around

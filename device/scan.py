@@ -80,7 +80,7 @@ class Scan:
         self._desk, self._jacks, self._player, self._hear, self._turn = desk, jacks, player, hear, turn
         self._profile = profile
         self._seen_lost = 0
-        self._set_up_pitch(tuned)
+        self.set_up(tuned)
         self._gates = dict.fromkeys(profile.gates, False)
         self._cv_high = dict.fromkeys(profile.gates, False)  # of gates that are control voltages
         self._edges: deque[tuple[int, int, bool]] = deque()  # that wait for their CV to settle
@@ -136,16 +136,13 @@ class Scan:
         for place in self._pot_turns.due(now_s):
             self._read_pot(place, now_ns)
 
-    def set_up(self, tuned: Tuned) -> None:
-        """Go over to another calibration or scale."""
-        self._set_up_pitch(tuned)
-
     def turn_all(self) -> None:
         """Tell of every knob and control voltage at the next pass: who listens has changed."""
         self._told[:] = np.nan
         self._cv_told = dict.fromkeys(self._cv_told, np.inf)
 
-    def _set_up_pitch(self, tuned: Tuned) -> None:
+    def set_up(self, tuned: Tuned) -> None:
+        """Go over to another calibration or scale."""
         codes, profile = self._jacks.pitch_codes, self._profile
         self._tuned = tuned
         self._follower = Follower(codes, 1 / profile.pitch_scan_hz)

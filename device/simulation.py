@@ -195,9 +195,7 @@ class Mcp3x08:
             return
         if clocks == HOLD_CLOCK:
             code = self._convert()
-            # The null bit, the code MSB first, then again LSB first: both share B0 (figure 5-2).
-            msb_first = f"{code:0{self.bits}b}"
-            self._stream = [*map(int, f"0{msb_first}{msb_first[-2::-1]}")]
+            self._stream = _spelt(code, self.bits)
         place = clocks - HOLD_CLOCK
         self.dout = self._stream[place] if place < len(self._stream) else 0
 
@@ -249,10 +247,15 @@ class Ads8325:
             return
         if self._clocks == SAMPLE_CLOCKS:
             code = _told(self._converter.code(self.inputs[0](self.clock.now_s)), self.BITS, self.garbage)
-            msb_first = f"{code:0{self.BITS}b}"
-            self._stream = [*map(int, f"0{msb_first}{msb_first[-2::-1]}")]
+            self._stream = _spelt(code, self.BITS)
         place = self._clocks - SAMPLE_CLOCKS
         self.dout = self._stream[place] if place < len(self._stream) else 0
+
+
+def _spelt(code: int, bits: int) -> list[int]:
+    """What DOUT says of a code: the null bit, MSB first, then again LSB first; both share B0 (DS21295, figure 5-2)."""
+    msb_first = f"{code:0{bits}b}"
+    return [*map(int, f"0{msb_first}{msb_first[-2::-1]}")]
 
 
 def _told(code: int, bits: int, garbage: Callable[[int], int] | None) -> int:

@@ -10,8 +10,7 @@ import socket
 from collections.abc import Sequence
 
 from device.errors import DarkrackError
-from device.osc import LONGEST_MORPH_S, REPLY_BYTES, answered
-from device.play import OSC_PORT
+from device.osc import LONGEST_MORPH_S, OSC_PORT, REPLY_BYTES, answered
 
 VALUE = "VALUE"
 WAIT_S = 2.0  # for the answer

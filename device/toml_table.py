@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from device.errors import DarkrackError
-from device.files import read_toml
+from device.files import parse_toml, read_bytes
 
 TABLES = re.compile(r"\s*\[\[\s*([^\]]+?)\s*\]\]")
 TABLE = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
@@ -198,8 +198,9 @@ class Table:
 
 def read_page(path: Path, what: str) -> Table:
     """A TOML file as a table that knows the lines of its keys; ``what`` it is, for errors. DarkrackError as `Table`."""
-    content = read_toml(path, what)
-    return Table(str(path), "", content, what, lines_of(path.read_text(encoding="utf-8")))
+    data = read_bytes(path, what)
+    content = parse_toml(data, path, what)
+    return Table(str(path), "", content, what, lines_of(data.decode("utf-8")))
 
 
 def lines_of(text: str) -> dict[str, int]:
