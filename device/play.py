@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # they compile, for which whoever only asks for help need not
     from device.audio import Audio
     from device.engine import Desk
     from device.instrument import Part, Plan
+    from device.profile import Profile
     from device.script import Fault, Script
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ NO_MIDI = "none"
 KEYS_S = 0.005  # between two looks at the computer's keyboard
 WATCH_S = 0.05  # how often the supervisor looks around
 HUNG_S = 2.0  # without a sign of life
+NOTHING_TO_PLAY_S = 10.0  # three times four blinks, 3.1 s each
 LAST_WORDS_S = 1.0  # of the front
 FADE_S = 0.05  # at the end
 READY_S = 600.0  # longest wait for the first frames: compiling takes minutes on a slow board
@@ -156,7 +158,11 @@ def run(args: argparse.Namespace) -> None:
     profile = read_profile(plan.profile)
     _check_board(args, profile.board)
     tuned(profile)  # what is wrong with the calibration is said now
-    parts = read_parts(plan, len(profile.knob_channels))
+    try:
+        parts = read_parts(plan, len(profile.knob_channels))
+    except DarkrackError:
+        _show_nothing_to_play(profile)
+        raise
     plan = dataclasses.replace(plan, names=tuple(part.layout.name for part in parts))
     script = read_script(args.script) if args.script else None
     seconds = args.seconds
@@ -643,6 +649,21 @@ def _live(  # noqa: PLR0917
         report["audio"] = dataclasses.asdict(supervisor.audio.counts)
         report["ready_after_s"] = service.ready_after_s
     return report
+
+
+def _show_nothing_to_play(profile: Profile) -> None:
+    """Say by the light of a real board, for some seconds, why nothing plays: there may be no screen."""
+    from device.gpio import open_gpio
+    from device.led import Led, State, blink
+
+    if profile.led_line is None or profile.board == "simulated":
+        return
+    with contextlib.suppress(
+        DarkrackError
+    ):  # a board that is not one has no light, and the error is said anyway
+        led = Led(open_gpio(profile.board), profile.led_line)
+        blink(led, State(bundle=False), NOTHING_TO_PLAY_S)
+        led.close()
 
 
 @contextlib.contextmanager

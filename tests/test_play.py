@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from header import on_a_header
 from live import jack_server, line_with, played, reported, started
 
 from darkrack import main
+from device import play
 from device.bundle import Bundle
 from device.play import SAMPLE_RATE_HZ, WATCHED_S, Watch
 from device.recording import clicks, level
@@ -314,3 +317,22 @@ def test_the_watch_finds_a_click_wherever_a_minute_ends() -> None:
     assert watch.clicks_s == pytest.approx(found, abs=1e-3)
     assert watch.listened_s == pytest.approx(seconds, abs=1 / rate)
     assert watch.peak == pytest.approx(np.abs(sound).max())
+
+
+def test_a_board_says_by_its_light_that_there_is_nothing_to_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    header = on_a_header(monkeypatch, "c03115")
+    shown: list[tuple[int, int]] = []
+    write = header._write
+    sys.modules["lgpio"].__dict__["gpio_write"] = lambda chip, line, level: (
+        shown.append((line, int(level))) or write(chip, line, level)
+    )
+    monkeypatch.setattr(play, "NOTHING_TO_PLAY_S", 1.2)
+    try:
+        assert main(["play", str(tmp_path / "none.rack"), "--profile", "pi4", "--midi", "none"]) == 1
+    finally:
+        header.end()
+    assert "none.rack" in capfd.readouterr().err
+    assert shown[:4] == [(27, 1), (27, 0), (27, 1), (27, 0)], "it blinks"
+    assert (header.levels[27], header.modes[27]) == (0, 0), "dark, and given back"
