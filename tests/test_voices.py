@@ -176,6 +176,19 @@ def test_stealing_again_and_again_does_not_click(gap_s: float) -> None:
     assert clicks(audio, RATE_HZ, GRID.limit_hz) == []
 
 
+@pytest.mark.parametrize("f0_hz", [1000.0, 1040.0])
+def test_an_attack_whose_partials_collapse_within_a_frame_does_not_click(f0_hz: float) -> None:
+    bright = np.where(K * f0_hz < 14_100, -3 * np.log10(K), -80)
+    collapsing = note(np.where((SECONDS > 0.02) & (K > 4), -80, bright))
+    voices = bank(1)
+    before = render(voices, 0.2)
+    voices.start(0, collapsing, f0_hz, 1.0, phases=1)
+    held = render(voices, 0.3)
+    voices.release(0)
+    audio = np.concatenate([before, held, render(voices, 0.6)])
+    assert clicks(audio, RATE_HZ, GRID.limit_hz) == []
+
+
 @settings(deadline=None, max_examples=20)
 @given(blocks=st.lists(st.integers(0, 700), min_size=1, max_size=40))
 def test_how_blocks_are_split_does_not_change_the_sound(blocks: list[int]) -> None:
