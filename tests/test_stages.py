@@ -80,6 +80,9 @@ def test_a_run_learns_and_leaves_what_export_needs(notes_folder: Path, tmp_path:
     assert recipe.name == "tiny"
     assert not any(parameter.requires_grad for parameter in [*generator.parameters(), *encoder.parameters()])
     assert len(list((tmp_path / "run").glob("sheet-*.png"))) >= 2
+    assert (
+        torch.load(tmp_path / "run" / stages.EARLY, weights_only=True)["step"] == 100
+    )  # the first, and kept
 
 
 def test_resume_is_exact(notes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ Every convolution is a Conv2d of height 1, because LiteRT runs those without the
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,25 @@ SLOPE = 0.2  # of the leaky ReLU
 PITCH_STEP = (
     4.0  # semitones between the anchors of the pitch input: a third of an octave, the width of a formant
 )
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels of a generator's layers: what trimming changes and a recipe does not say.
+
+    ``hidden`` and ``embedding``: the two dense layers of the condition; ``start``: what the first scale reads;
+    ``channels``: of each scale.
+    """
+
+    hidden: int
+    embedding: int
+    start: int
+    channels: tuple[int, ...]
+
+    @staticmethod
+    def of(shape: GeneratorShape) -> Widths:
+        """Those that a recipe asks for."""
+        return Widths(shape.embedding, shape.embedding, shape.channels[0], shape.channels)
 
 
 class Condition(NamedTuple):
@@ -66,15 +86,23 @@ class ConditionEmbedding(nn.Module):
     attribute_scale: Tensor
     anchors: Tensor
 
-    def __init__(self, attributes: int, extra: int, pitch_range_midi: tuple[int, int], width: int) -> None:
+    def __init__(
+        self,
+        attributes: int,
+        extra: int,
+        pitch_range_midi: tuple[int, int],
+        width: int,
+        hidden: int | None = None,
+    ) -> None:
         super().__init__()
+        hidden = width if hidden is None else hidden
         low, high = pitch_range_midi
         self.register_buffer("anchors", torch.arange(low, high + PITCH_STEP, PITCH_STEP)[None])
         self.register_buffer("attribute_mean", torch.zeros(1, attributes))
         self.register_buffer("attribute_scale", torch.ones(1, attributes))
         inputs = extra + attributes + self.anchors.shape[1] + 1
-        self.first = nn.Linear(inputs, width)
-        self.second = nn.Linear(width, width)
+        self.first = nn.Linear(inputs, hidden)
+        self.second = nn.Linear(hidden, width)
 
     def forward(self, condition: Condition, extra: Tensor | None = None) -> Tensor:
         """(B, width)."""
@@ -127,38 +155,50 @@ class Generator(nn.Module):
 
     Shapes: z (B, latent), attributes (B, A), pitch (B, 1) MIDI, velocity (B, 1) in 0..1, noise
     (B, 2 * noise_channels, frames) standard normal (zeros: the smooth note); returns (B, 2, rows, frames):
-    level and deviation as `train.partials.encode` makes them.
+    level and deviation as `train.partials.encode` makes them. ``widths``: of a trimmed one (default: the recipe's).
     """
 
     def __init__(
-        self, shape: GeneratorShape, grid: Partials, attributes: int, pitch_range_midi: tuple[int, int]
+        self,
+        shape: GeneratorShape,
+        grid: Partials,
+        attributes: int,
+        pitch_range_midi: tuple[int, int],
+        widths: Widths | None = None,
     ) -> None:
         super().__init__()
-        self.shape, self.rows = shape, grid.rows
-        self.start_frames = grid.frames >> (len(shape.channels) - 1)
-        self.condition = ConditionEmbedding(attributes, shape.latent, pitch_range_midi, shape.embedding)
-        self.start = nn.Linear(shape.embedding, shape.channels[0] * self.start_frames)
-        noisy_from = len(shape.channels) - shape.noise_scales
-        self.scales = nn.ModuleList(
-            Scale(
-                shape.channels[max(i - 1, 0)],
-                outputs,
-                shape.embedding,
-                shape.noise_channels if i >= noisy_from else 0,
-            )
-            for i, outputs in enumerate(shape.channels)
+        widths = Widths.of(shape) if widths is None else widths
+        self.rows = grid.rows
+        self.start_frames = grid.frames >> (len(widths.channels) - 1)
+        self.condition = ConditionEmbedding(
+            attributes, shape.latent, pitch_range_midi, widths.embedding, widths.hidden
         )
-        self.to_frames = nn.Conv2d(shape.channels[-1], 2 * grid.rows, 1)
+        self.start = nn.Linear(widths.embedding, widths.start * self.start_frames)
+        noisy_from = len(widths.channels) - shape.noise_scales
+        inputs = (widths.start, *widths.channels)
+        self.scales = nn.ModuleList(
+            Scale(inputs[i], outputs, widths.embedding, shape.noise_channels if i >= noisy_from else 0)
+            for i, outputs in enumerate(widths.channels)
+        )
+        self.to_frames = nn.Conv2d(widths.channels[-1], 2 * grid.rows, 1)
         nn.init.zeros_(nn_bias(self.to_frames))
+
+    def widths(self) -> Widths:
+        """As its layers are."""
+        return Widths(
+            self.condition.first.out_features,
+            self.condition.second.out_features,
+            self.start.out_features // self.start_frames,
+            tuple(scale.first.out_channels for scale in self.scales if isinstance(scale, Scale)),
+        )
 
     def forward(
         self, z: Tensor, attributes: Tensor, pitch: Tensor, velocity: Tensor, noise: Tensor
     ) -> Tensor:
         """See the class."""
         embedding = self.condition(Condition(attributes, pitch, velocity), z)
-        x = F.leaky_relu(self.start(embedding), SLOPE).reshape(
-            -1, self.shape.channels[0], 1, self.start_frames
-        )
+        x = F.leaky_relu(self.start(embedding), SLOPE)
+        x = x.reshape(-1, x.shape[1] // self.start_frames, 1, self.start_frames)
         for i, scale in enumerate(self.scales):
             if i:
                 x = F.interpolate(x, scale_factor=(1.0, 2.0), mode="nearest")

@@ -30,10 +30,11 @@ from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
 from device.partials import nominal_hz, sounding_rows
 from train.dataset import TrainingSet
-from train.networks import Condition, Critic, Encoder, Generator, Verdict, nn_bias
+from train.networks import Condition, Critic, Encoder, Generator, Verdict, Widths, nn_bias
 from train.recipe import Recipe, read_recipe
 
 CHECKPOINT = "checkpoint.pt"
+EARLY = "early.pt"  # the generator at its first checkpoint: what trimming rewinds survivors to
 
 
 @dataclass
@@ -142,6 +143,9 @@ def train(
 
     def save() -> None:
         save_checkpoint(folder, state, identity)
+        if not (folder / EARLY).exists():
+            with atomic_path(folder / EARLY) as temporary:
+                torch.save({"step": state.step, "generator": state.generator.state_dict()}, temporary)
         _append_log(folder / "log.csv", log)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
@@ -551,7 +555,9 @@ def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, 
             "put back the recipe.toml that the run was trained by",
         )
     sizes = (recipe.grid, len(facts["attributes"]), recipe.pitch_range_midi)
-    generator, encoder = Generator(recipe.generator, *sizes), Encoder(recipe.generator, *sizes)
+    widths = Widths(**content["widths"]) if "widths" in content else None  # of a trimmed one
+    generator = Generator(recipe.generator, *sizes, widths)
+    encoder = Encoder(recipe.generator, *sizes)
     generator.load_state_dict(content["average_generator"])
     encoder.load_state_dict(content["average_encoder"])
     facts["step"] = content["step"]

@@ -2,6 +2,7 @@
 
 recipe.toml, run.json, presets.npz   what was asked for and what the notes are: attributes, presets, sources
 checkpoint.pt, log.csv, sheet-*.png  where training stands (`train.stages`)
+early.pt                             the generator at its first checkpoint, for `darkrack trim`
 """
 
 from __future__ import annotations
