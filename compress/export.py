@@ -78,6 +78,7 @@ def export(run_folder: Path, out: Path, name: str | None, extra: tuple[str, ...]
     """Convert, prove and write; returns the bundle as read back. DarkrackError where a hop misses its margin."""
     import torch
 
+    from compress.prune import count_macs
     from train.stages import input_shapes, load_generator
 
     generator, encoder, recipe, facts = load_generator(run_folder)
@@ -145,7 +146,7 @@ def export(run_folder: Path, out: Path, name: str | None, extra: tuple[str, ...]
             "steps": facts["step"],
             "started_from": facts.get("started_from"),
         },
-        "macs": count_macs(generator, inputs),
+        "macs": count_macs(generator, [torch.zeros(size) for size in inputs.values()]),
         "parameters": sum(parameter.numel() for parameter in generator.parameters()),
         "parity": {hop: {"snr_db": round(value, 2)} for hop, value in parity.items()},
     }
@@ -321,25 +322,6 @@ def _run_onnx(model: bytes, proof: Mapping[str, FloatArray]) -> FloatArray:
     ]
     frames: FloatArray = np.concatenate(made)
     return frames
-
-
-def count_macs(generator: Any, inputs: Mapping[str, tuple[int, ...]]) -> int:
-    """Multiply-accumulates of one note, counted where they happen: convolutions and dense layers."""
-    import torch
-
-    total = 0
-
-    def count(module: torch.nn.Module, _: object, output: torch.Tensor) -> None:
-        nonlocal total
-        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-            total += output.numel() * module.weight[0].numel()  # one output costs one row of weights
-
-    hooks = [module.register_forward_hook(count) for module in generator.modules()]
-    with torch.no_grad():
-        generator(*(torch.zeros(size) for size in inputs.values()))
-    for hook in hooks:
-        hook.remove()
-    return total
 
 
 def _presets(run_folder: Path, encoder: Any, facts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
-from device.partials import nominal_hz, sounding_rows
+from device.partials import Partials, nominal_hz, sounding_rows
 from train.dataset import TrainingSet
 from train.networks import Condition, Critic, Encoder, Generator, Verdict, Widths, nn_bias
 from train.recipe import Recipe, read_recipe
@@ -118,15 +118,20 @@ def batches(recipe: Recipe, notes: TrainingSet, step: int) -> Iterator[Batch]:
 def batch_of(recipe: Recipe, notes: TrainingSet, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Batch:
     """The notes of these rows of the set."""
     pitch = notes.pitch[rows]
-    sounding = np.array([sounding_rows(nominal_hz(float(p)), recipe.grid) for p in pitch])
-    mask = (np.arange(recipe.grid.rows)[None] < sounding[:, None]).astype(np.float32)
+    mask = sounding_mask(pitch, recipe.grid)
     condition = Condition(
         torch.from_numpy(notes.soft_labels[rows]),
         torch.from_numpy(pitch[:, None]),
         torch.from_numpy(notes.velocity[rows, None]),
     )
-    mask_ = torch.from_numpy(mask)[:, None, :, None]
-    return Batch(torch.from_numpy(notes.frames(rows)) * mask_, condition, mask_)
+    return Batch(torch.from_numpy(notes.frames(rows)) * mask, condition, mask)
+
+
+def sounding_mask(pitch_midi: np.ndarray[Any, np.dtype[np.float32]], grid: Partials) -> Tensor:
+    """(B, 1, rows, 1): 1 for rows that sound at these pitches (B,), 0 for those over the limit."""
+    sounding = np.array([sounding_rows(nominal_hz(float(p)), grid) for p in pitch_midi])
+    mask = (np.arange(grid.rows)[None] < sounding[:, None]).astype(np.float32)
+    return torch.from_numpy(mask)[:, None, :, None]
 
 
 def train(
@@ -150,7 +155,7 @@ def train(
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
 
-    with _stop_requested() as stop, tqdm(total=total, initial=state.step, unit="step", disable=None) as bar:
+    with stop_requested() as stop, tqdm(total=total, initial=state.step, unit="step", disable=None) as bar:
         began_s, began_step = time.monotonic(), state.step
         for batch in batches(recipe, notes, state.step):
             if state.step >= total or stop():
@@ -188,8 +193,8 @@ def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str,
     z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
     silent = torch.zeros(len(z), 2 * recipe.generator.noise_channels, recipe.grid.frames)
     frames = state.generator(z, *batch.condition, silent) * batch.mask
-    level = _masked_mean((frames[:, :1] - batch.frames[:, :1]).abs(), batch.mask)
-    deviation = _deviation_loss(frames - batch.frames, batch)
+    level = masked_mean((frames[:, :1] - batch.frames[:, :1]).abs(), batch.mask)
+    deviation = deviation_loss(frames - batch.frames, batch.frames)
     kl = _kl(mean, log_variance)
     _descend(
         state.optimisers["reconstruction"],
@@ -221,20 +226,10 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     # The critic: half of its fakes from each z. It is told the note's own attributes, never the pushed ones:
     # no real note ever has those, so they alone would give a fake away.
     some = torch.cat([fakes[: count // 2], fakes[count + count // 2 :]]).detach()
-    real_frames = batch.frames.detach()
     penalised = state.step % options.r1_every == 0
-    real_frames.requires_grad_(penalised)
-    real = state.critic(real_frames, batch.condition)
-    false = state.critic(some, batch.condition)
-    classes = class_loss(real, batch.condition, recipe.pitch_range_midi, temperature)
-    critic_loss = (
-        F.softplus(-real.score).mean() + F.softplus(false.score).mean() + options.class_weight * classes
+    critic_loss, classes = critic_step(
+        state.critic, state.optimisers["critic"], recipe, batch, some, penalised=penalised
     )
-    if penalised:
-        (gradient,) = torch.autograd.grad(real.score.mean(1).sum(), real_frames, create_graph=True)
-        r1 = gradient.square().sum((1, 2, 3)).mean()
-        critic_loss = critic_loss + options.r1_every * options.r1_weight / 2 * r1
-    _descend(state.optimisers["critic"], critic_loss)
 
     # The generator.
     own = Condition(*(one.repeat(2, 1) for one in batch.condition))
@@ -246,29 +241,63 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     wish = class_loss(
         Verdict(*(one[count:] for one in judged)), imagined, recipe.pitch_range_midi, temperature
     )
-    again = fakes[:count]
-    drift = _moving_mean(again - batch.frames, options.smooth_frames)
-    smooth = _masked_mean(drift[:, :1].abs(), batch.mask)
-    attack = slice(0, options.attack_frames)
-    start = _masked_mean((again[:, :1, :, attack] - batch.frames[:, :1, :, attack]).abs(), batch.mask)
-    rough = texture(again, options.smooth_frames) - texture(batch.frames, options.smooth_frames)
-    kept = (
-        smooth
-        + options.attack_frames / recipe.grid.frames * start
-        + options.texture_weight * _masked_mean(rough.abs(), batch.mask)
-        + recipe.reconstruction.deviation_weight * _deviation_loss(drift, batch)
-    )
+    kept, smooth, rough = resemblance(fakes[:count], batch, recipe)
     loss = score + options.class_weight * wish + options.reconstruction_weight * kept
     _descend(state.optimisers["adversarial"], loss)
     return {
         "level": smooth.item(),
-        "texture": rough.abs().mean().item(),
+        "texture": rough.item(),
         "critic": critic_loss.item(),
         "score": score.item(),
         "real_classes": classes.item(),
         "fake_classes": wish.item(),
         "fooled": (judged.score > 0).float().mean().item(),
     }
+
+
+def resemblance(again: Tensor, batch: Batch, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
+    """How unlike notes that were made ``again`` are, up to the grain of their texture: all of it, levels, texture.
+
+    Smoothed levels and deviations, the attack as it is, and how rough the texture is.
+    """
+    options = recipe.adversarial
+    drift = moving_mean(again - batch.frames, options.smooth_frames)
+    smooth = masked_mean(drift[:, :1].abs(), batch.mask)
+    attack = slice(0, options.attack_frames)
+    start = masked_mean((again[:, :1, :, attack] - batch.frames[:, :1, :, attack]).abs(), batch.mask)
+    rough = texture(again, options.smooth_frames) - texture(batch.frames, options.smooth_frames)
+    kept = (
+        smooth
+        + options.attack_frames / recipe.grid.frames * start
+        + options.texture_weight * masked_mean(rough.abs(), batch.mask)
+        + recipe.reconstruction.deviation_weight * deviation_loss(drift, batch.frames)
+    )
+    return kept, smooth, rough.abs().mean()
+
+
+def critic_step(
+    critic: Critic,
+    optimiser: torch.optim.Optimizer,
+    recipe: Recipe,
+    batch: Batch,
+    fakes: Tensor,
+    *,
+    penalised: bool,
+) -> tuple[Tensor, Tensor]:
+    """One step of the critic on a batch and ``fakes`` like it, with R1 where ``penalised``: its loss and class loss."""
+    options = recipe.adversarial
+    real_frames = batch.frames.detach()
+    real_frames.requires_grad_(penalised)
+    real = critic(real_frames, batch.condition)
+    false = critic(fakes, batch.condition)
+    classes = class_loss(real, batch.condition, recipe.pitch_range_midi, recipe.labels.temperature)
+    loss = F.softplus(-real.score).mean() + F.softplus(false.score).mean() + options.class_weight * classes
+    if penalised:
+        (gradient,) = torch.autograd.grad(real.score.mean(1).sum(), real_frames, create_graph=True)
+        r1 = gradient.square().sum((1, 2, 3)).mean()
+        loss = loss + options.r1_every * options.r1_weight / 2 * r1
+    _descend(optimiser, loss)
+    return loss, classes
 
 
 def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> Tensor:
@@ -306,21 +335,21 @@ def class_loss(
     return F.cross_entropy(verdict.pitch, pitch) + attributes.sum(1).mean()
 
 
-def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the sounding rows of (B, C, rows, frames)."""
     return (values * mask).sum() / (mask.sum() * values.shape[1] * values.shape[3])
 
 
-def _deviation_loss(difference: Tensor, batch: Batch) -> Tensor:
+def deviation_loss(difference: Tensor, frames: Tensor) -> Tensor:
     """Mean error of the deviation, weighted from 0 at -70 dB to 1 at 0 dB: a silent row's frequency means nothing.
 
-    ``difference`` (B, 2, rows, frames) between generated and real frames.
+    ``difference`` (B, 2, rows, frames) of what was made from the ``frames`` that were wanted.
     """
-    weight = F.relu(batch.frames[:, :1] - 0.3) / 0.7
+    weight = F.relu(frames[:, :1] - 0.3) / 0.7
     return (weight * difference[:, 1:].abs()).sum() / (weight.sum() + 1)
 
 
-def _moving_mean(values: Tensor, width: int) -> Tensor:
+def moving_mean(values: Tensor, width: int) -> Tensor:
     """Moving mean of (B, C, rows, frames) over ``width`` frames, shorter at both ends."""
     return F.avg_pool2d(values, (1, width), 1, (0, width // 2), count_include_pad=False)
 
@@ -332,8 +361,8 @@ def texture(frames: Tensor, width: int) -> Tensor:
     frame (how fast), both over ``width`` frames. A regression on these two fixes the size and the correlation of
     the noise in every row, which the critic alone let grow until steady tones were rough.
     """
-    spread = _moving_mean((frames - _moving_mean(frames, width)).abs(), width)
-    steps = _moving_mean(F.pad(frames.diff(dim=3).abs(), (1, 0)), width)
+    spread = moving_mean((frames - moving_mean(frames, width)).abs(), width)
+    steps = moving_mean(F.pad(frames.diff(dim=3).abs(), (1, 0)), width)
     return torch.cat([spread, steps], dim=1)
 
 
@@ -363,7 +392,7 @@ def _follow(state: State, decay: float) -> None:
 
 
 @contextmanager
-def _stop_requested() -> Iterator[Callable[[], bool]]:
+def stop_requested() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM ask for a stop between two steps instead of tearing one apart."""
     asked = []
     previous = {

@@ -1,0 +1,233 @@
+"""What can be trimmed: the generator of a run, taught by itself as it was; and the judge's classifier."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compress.trim import Lesson, Subject
+from device.errors import DarkrackError
+from device.files import atomic_path, sha256_of, write_json
+from device.partials import LOUDEST_DB, Partials
+from train.networks import Condition, Critic, Generator
+from train.stages import (
+    CHECKPOINT,
+    EARLY,
+    Batch,
+    batch_of,
+    class_loss,
+    critic_step,
+    deviation_loss,
+    input_shapes,
+    load_checkpoint,
+    load_generator,
+    masked_mean,
+    push_attributes,
+    resemblance,
+    sounding_mask,
+    texture,
+)
+
+if TYPE_CHECKING:
+    from train.dataset import TrainingSet
+
+TIMED_CALLS = 300
+
+
+def open_subject(run: Path, data: Path, learn: tuple[str, ...], threads: int) -> Subject:
+    """The generator of a run with the notes it learned from; ``learn`` says whether its critic is needed."""
+    return GeneratorSubject(run, data, "critic" in learn, threads)
+
+
+class GeneratorSubject:
+    """A run's averaged generator, asked for notes that exist and for notes that do not, and taught by itself.
+
+    Half of a lesson are notes of the data with z of the encoder, half are z of the prior with any pitch and velocity, and
+    for every other one of these attributes are pushed about: what a player asks for. Teacher and student get the same
+    noise, so the texture can be compared like everything else.
+    """
+
+    def __init__(self, run: Path, data: Path, critic: bool, threads: int) -> None:
+        from train.dataset import load_training_set
+
+        generator, self._encoder, self._recipe, self._facts = load_generator(run)
+        self._run = run
+        self._content = load_checkpoint(run)
+        self._notes: TrainingSet = load_training_set(data, self._recipe, threads)
+        if self._notes.sha256() != self._content["identity"]["these notes"]:
+            raise DarkrackError(
+                str(data), "the notes that the run was trained on", "others", "give their folder"
+            )
+        self.network: nn.Module = generator
+        self.early = self._early(generator)
+        self.example = tuple(torch.zeros(size) for size in self._inputs().values())
+        self.fixed: tuple[str, ...] = ("to_frames",)
+        self.identity = hashlib.sha256(
+            (sha256_of(run / CHECKPOINT) + self._notes.sha256()).encode()
+        ).hexdigest()
+        self._quantiles = torch.from_numpy(self._notes.attributes.quantiles)
+        self._critic: Critic | None = None
+        self._rival: torch.optim.Optimizer | None = None
+        if critic:
+            if not self._recipe.adversarial.steps:
+                raise DarkrackError(
+                    str(run), "a run with a trained critic", "one without stage two", "--learn without critic"
+                )
+            self._critic = Critic(
+                self._recipe.critic,
+                self._recipe.grid,
+                len(self._facts["attributes"]),
+                self._recipe.pitch_range_midi,
+            )
+            self._critic.load_state_dict(self._content["critic"])
+            rate = self._recipe.adversarial.critic_learning_rate
+            self._rival = torch.optim.Adam(self._critic.parameters(), rate, (0.0, 0.99))
+
+    def _inputs(self) -> dict[str, tuple[int, ...]]:
+        return input_shapes(self._recipe, len(self._facts["attributes"]))
+
+    def _early(self, generator: Generator) -> nn.Module | None:
+        path = self._run / EARLY
+        if not path.exists():
+            return None
+        early = copy.deepcopy(generator)
+        early.load_state_dict(torch.load(path, weights_only=True)["generator"])
+        return early
+
+    def lesson(self, step: int, count: int) -> Lesson:
+        """See `Subject.lesson`."""
+        random = np.random.default_rng([self._recipe.seed, abs(step), step < 0])
+        rows = random.choice(
+            self._notes.parts["train"], count, replace=count > len(self._notes.parts["train"])
+        )
+        batch = batch_of(self._recipe, self._notes, rows)
+        half = count // 2
+        options = self._recipe.adversarial
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(int(random.integers(2**62)))
+            mean, log_variance = self._encoder(
+                batch.frames[:half], Condition(*(c[:half] for c in batch.condition))
+            )
+            z = torch.cat(
+                [
+                    mean + torch.randn_like(mean) * (log_variance / 2).exp(),
+                    torch.randn(count - half, mean.shape[1]),
+                ]
+            )
+            noise = torch.randn(count, 2 * self._recipe.generator.noise_channels, self._recipe.grid.frames)
+            attributes = batch.condition.attributes.clone()
+            quarter = half + (count - half) // 2
+            attributes[quarter:] = push_attributes(attributes[quarter:], self._quantiles, options.augment)
+            pitch, velocity = batch.condition.pitch.clone(), batch.condition.velocity.clone()
+            if self._critic is None:  # which knows only pitches that notes have
+                low, high = self._recipe.pitch_range_midi
+                pitch[half:] = low + (high - low) * torch.rand(count - half, 1)
+                velocity[half:] = velocity[half:].flip(0)
+        mask = sounding_mask(pitch[:, 0].numpy(), self._recipe.grid)
+        known = Batch(batch.frames[:half], Condition(*(c[:half] for c in batch.condition)), batch.mask[:half])
+
+        def losses(made: Tensor, taught: Tensor) -> dict[str, Tensor]:
+            width = options.smooth_frames
+            heard, wanted = heard_alike(made, taught, self._recipe.grid)
+            difference = (heard - wanted) * mask
+            rough = texture(heard, width) - texture(wanted, width)
+            terms = {
+                "outputs": masked_mean(difference[:, :1].abs(), mask)
+                + self._recipe.reconstruction.deviation_weight * deviation_loss(difference, wanted)
+                + options.texture_weight * masked_mean(rough.abs(), mask),
+                "task": resemblance((made * mask)[:half], known, self._recipe)[0],
+            }
+            if self._critic is not None:
+                self._critic.requires_grad_(False)
+                judged = self._critic(made * mask, batch.condition)
+                self._critic.requires_grad_(True)
+                asked = Condition(attributes, pitch, velocity)
+                wish = class_loss(
+                    judged, asked, self._recipe.pitch_range_midi, self._recipe.labels.temperature
+                )
+                # As against the levels in stage two.
+                terms["critic"] = (
+                    F.softplus(-judged.score).mean() + options.class_weight * wish
+                ) / options.reconstruction_weight
+            return terms
+
+        def after(made: Tensor) -> None:
+            if self._critic is not None and self._rival is not None:
+                penalised = step % options.r1_every == 0
+                critic_step(self._critic, self._rival, self._recipe, batch, made * mask, penalised=penalised)
+
+        return Lesson((z, attributes, pitch, velocity, noise), losses, after)
+
+    def opponents(self) -> dict[str, Any]:
+        """See `Subject.opponents`."""
+        return {} if self._critic is None else {"critic": self._critic, "rival": self._rival}
+
+    def measure_ms(self, network: nn.Module) -> float:
+        """Median of dynamic int8 through LiteRT with its delegate, one thread; see `Subject.measure_ms`."""
+        from compress.export import DEFAULT_VARIANT, quantized, to_tflite
+        from device.generator import Network
+
+        inputs = self._inputs()
+        shape = (1, 2, self._recipe.grid.rows, self._recipe.grid.frames)
+        model = quantized(to_tflite(copy.deepcopy(network).eval(), inputs), DEFAULT_VARIANT)
+        player = Network(model, "the trimmed network", inputs, shape)
+        tensors = {name: np.zeros(size, np.float32) for name, size in inputs.items()}
+        times = []
+        for _ in range(TIMED_CALLS):
+            began = time.perf_counter()
+            player(tensors)
+            times.append(time.perf_counter() - began)
+        return float(np.median(times)) * 1e3
+
+    def keep(self, folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> None:
+        """A run like its parent, with other widths; see `Subject.keep`."""
+        assert isinstance(network, Generator)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+            new = Path(name) / folder.name
+            new.mkdir()
+            for file in ("recipe.toml", "presets.npz"):
+                shutil.copyfile(self._run / file, new / file)
+            parent = {**facts["parent"], "checkpoint_sha256": sha256_of(self._run / CHECKPOINT)}
+            stood = {key: value for key, value in self._facts.items() if key != "step"}
+            write_json(new / "run.json", {**stood, "trimmed": {**facts, "parent": parent}})
+            with atomic_path(new / CHECKPOINT) as temporary:
+                torch.save(
+                    {
+                        "identity": self._content["identity"],
+                        "step": self._content["step"],
+                        "widths": asdict(network.widths()),
+                        "average_generator": network.state_dict(),
+                        "average_encoder": self._content["average_encoder"],
+                    },
+                    temporary,
+                )
+            if folder.exists():
+                folder.replace(Path(name) / "old")
+            new.replace(folder)
+
+
+def heard_alike(made: Tensor, taught: Tensor, grid: Partials) -> tuple[Tensor, Tensor]:
+    """Frames (B, 2, rows, frames) of student and teacher as the decoder takes them: the teacher's within its bounds.
+
+    Levels end at silence and at LOUDEST_DB, deviations at a half band. Asked for labels that no note has, a network
+    that was not trained on such goes to 20 times that. Where both are beyond a bound they are alike; a student beyond
+    it alone keeps its distance, and with it a gradient.
+    """
+    low = torch.tensor([0.0, -1.0])[None, :, None, None]
+    high = torch.tensor([1 - LOUDEST_DB / grid.floor_db, 1.0])[None, :, None, None]
+    wanted = taught.clamp(low, high)
+    beyond = ((made > high) & (taught > high)) | ((made < low) & (taught < low))
+    return torch.where(beyond, wanted, made), wanted
