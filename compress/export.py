@@ -145,6 +145,7 @@ def export(run_folder: Path, out: Path, name: str | None, extra: tuple[str, ...]
             "trained_on": facts["notes"],
             "steps": facts["step"],
             "started_from": facts.get("started_from"),
+            "trimmed": _origin(facts.get("trimmed")),
         },
         "macs": count_macs(generator, [torch.zeros(size) for size in inputs.values()]),
         "parameters": sum(parameter.numel() for parameter in generator.parameters()),
@@ -338,6 +339,11 @@ def _presets(run_folder: Path, encoder: Any, facts: Mapping[str, Any]) -> list[d
     ]
 
 
+def _origin(trimmed: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Where a trimmed network comes from, without the list of its channels."""
+    return {key: value for key, value in trimmed.items() if key != "kept"} if trimmed else None
+
+
 def _commit() -> str:
     """The commit this code stands at, with a + where files differ from it; "unknown" outside a checkout."""
     try:
@@ -369,6 +375,13 @@ def card(manifest: Mapping[str, Any]) -> str:
         if started_from
         else ""
     )
+    trimmed = quality["trimmed"]
+    if trimmed:
+        macs, weights = (manifest[key] / trimmed["parent"][key] for key in ("macs", "parameters"))
+        began += (
+            f"\nTrimmed to {macs:.1%} of its parent's MACs and {weights:.1%} of its weights by {trimmed['criterion']}, "
+            f"in {trimmed['rounds']} rounds of {trimmed['steps']} steps together."
+        )
     return f"""# {manifest["name"]}
 
 A Darkrack voice on the partials grid ({grid["rows"]} rows, {grid["frames"]} frames at {grid["frame_rate_hz"]:g} Hz),

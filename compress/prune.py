@@ -181,7 +181,7 @@ def _graph(network: nn.Module, example: Sequence[Tensor]) -> Any:
     required = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     network.requires_grad_(True)  # the graph is that of autograd
     try:
-        with _evaluated(network):
+        with _evaluated(network), torch.enable_grad():
             return graph.build_dependency(network, example_inputs=tuple(example), verbose=False)
     finally:
         for name, parameter in network.named_parameters():
@@ -223,6 +223,15 @@ def _groups(
             Part(layer, where, np.array([sorted(set(row)) for row in rows], np.int64))
             for (layer, where), rows in sorted(index.items(), key=lambda item: order[item[0][0]])
         ]
+        for part in parts:
+            size = _size(modules[part.layer], OUT)
+            if part.side == OUT and sorted(part.index.ravel().tolist()) != list(range(size)):
+                raise DarkrackError(
+                    part.layer,
+                    f"all of its {size} outputs in one group",
+                    f"{np.unique(part.index).size} tied to {fewest}",
+                    "the dependency graph lost its way (two flattened maps side by side?); name it as fixed",
+                )
         seen.update((part.layer, part.side) for part in parts)
         makers = [part.layer for part in parts if part.side == OUT]
         yield Group(makers[0], count, tuple(parts))

@@ -22,6 +22,7 @@ Loss = Callable[[nn.Module], Tensor]  # of a network like the one that is scored
 
 CRITERIA = ("mi", "magnitude", "taylor", "activation", "random")
 POSITIONS = 16  # of each note that activations are looked at: neighbours say the same
+SAMPLES_AN_INPUT = 4  # the estimate wants more samples than inputs; of more inputs a random part is read
 # The least share of a unit's spread that its inputs leave open: a unit that is a linear function of them would have
 # infinite information. ln(1e3) / 2 = 3.5 nats.
 LEAST_OPEN = 1e-3
@@ -125,16 +126,17 @@ def _pairs(
     """(N, D) and (N, channels): both sides of a layer at the same moments of the same notes, POSITIONS of each note.
 
     Where one side has more positions than the other (a note's condition has one), the moments are matched by their
-    share of the way.
+    share of the way. Of more than N / SAMPLES_AN_INPUT inputs as many are drawn at random.
     """
     count = min(POSITIONS, units.shape[2])
     places = np.stack([random.choice(units.shape[2], count, replace=False) for _ in range(len(units))])
     notes = np.arange(len(units))[:, None]
     there = places * read.shape[2] // units.shape[2]
-    return (
-        read[notes, :, there].reshape(-1, read.shape[1]).astype(np.float64),
-        units[notes, :, places].reshape(-1, units.shape[1]),
-    )
+    inputs = read[notes, :, there].reshape(-1, read.shape[1]).astype(np.float64)
+    most = max(len(inputs) // SAMPLES_AN_INPUT, 1)
+    if inputs.shape[1] > most:
+        inputs = inputs[:, random.choice(inputs.shape[1], most, replace=False)]
+    return inputs, units[notes, :, places].reshape(-1, units.shape[1])
 
 
 def copula_information(inputs: Floats, units: Floats) -> Floats:

@@ -7,7 +7,7 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,20 +43,28 @@ from train.stages import (
 if TYPE_CHECKING:
     from train.dataset import TrainingSet
 
+CLASSIFIER = "classifier"
 TIMED_CALLS = 300
 
 
 def open_subject(run: Path, data: Path, learn: tuple[str, ...], threads: int) -> Subject:
-    """The generator of a run with the notes it learned from; ``learn`` says whether its critic is needed."""
+    """The generator of a run with the notes it learned from, or the judge's classifier where ``run`` is "classifier".
+
+    ``learn`` says whether a critic is needed.
+    """
+    if str(run) == CLASSIFIER:
+        if "critic" in learn:
+            raise DarkrackError("--learn critic", "a generator", "the classifier", "it has no critic")
+        return ClassifierSubject(data)
     return GeneratorSubject(run, data, "critic" in learn, threads)
 
 
 class GeneratorSubject:
     """A run's averaged generator, asked for notes that exist and for notes that do not, and taught by itself.
 
-    Half of a lesson are notes of the data with z of the encoder, half are z of the prior with any pitch and velocity, and
-    for every other one of these attributes are pushed about: what a player asks for. Teacher and student get the same
-    noise, so the texture can be compared like everything else.
+    Half of a lesson are notes of the data with z of the encoder, half are z of the prior with any pitch and velocity,
+    and half of these have attributes pushed about: what a player asks for. Teacher and student get the same noise, so
+    the texture can be compared like everything else.
     """
 
     def __init__(self, run: Path, data: Path, critic: bool, threads: int) -> None:
@@ -184,12 +192,7 @@ class GeneratorSubject:
         model = quantized(to_tflite(copy.deepcopy(network).eval(), inputs), DEFAULT_VARIANT)
         player = Network(model, "the trimmed network", inputs, shape)
         tensors = {name: np.zeros(size, np.float32) for name, size in inputs.items()}
-        times = []
-        for _ in range(TIMED_CALLS):
-            began = time.perf_counter()
-            player(tensors)
-            times.append(time.perf_counter() - began)
-        return float(np.median(times)) * 1e3
+        return _median_ms(lambda: player(tensors))
 
     def keep(self, folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> None:
         """A run like its parent, with other widths; see `Subject.keep`."""
@@ -217,6 +220,74 @@ class GeneratorSubject:
             if folder.exists():
                 folder.replace(Path(name) / "old")
             new.replace(folder)
+
+
+class ClassifierSubject:
+    """The judge's classifier of pitch and family (`train.classifier`), on the notes of ``data``.
+
+    Two maps flattened side by side are more than the dependency graph follows, so the last layers before that stay.
+    """
+
+    def __init__(self, data: Path) -> None:
+        from train import classifier
+        from train.notes import read_notes
+
+        pitches = [note.pitch for note in read_notes(data)]
+        pitch_range = (min(pitches), max(pitches))
+        made = classifier.prepare([data], pitch_range)
+        assert made is not None
+        self._lessons = classifier.lessons([data], pitch_range)
+        self.network: nn.Module = made.network.requires_grad_(False)
+        self.early: nn.Module | None = None
+        self.example: tuple[Tensor, ...] = (
+            torch.rand(2, *self._lessons.logs.shape[1:]),
+            torch.rand(2, *self._lessons.mels.shape[1:]),
+        )
+        self.fixed: tuple[str, ...] = ("pitch", "family.4", "convolutions.3", "partials.2")
+        weights = np.concatenate(
+            [value.double().numpy().ravel() for value in self.network.state_dict().values()]
+        )
+        self.identity = hashlib.sha256(weights.tobytes()).hexdigest()
+
+    def lesson(self, step: int, count: int) -> Lesson:
+        """See `Subject.lesson`."""
+        generator = torch.Generator().manual_seed(2 * abs(step) + (step < 0))
+        rows = torch.randint(len(self._lessons.pitch), (count,), generator=generator)
+
+        def losses(made: tuple[Tensor, Tensor], taught: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+            apart = [
+                F.kl_div(mine.log_softmax(1), theirs.log_softmax(1), log_target=True, reduction="batchmean")
+                for mine, theirs in zip(made, taught, strict=True)
+            ]
+            return {"outputs": torch.stack(apart).sum(), "task": self._lessons.loss(made, rows)}
+
+        return Lesson(self._lessons.heard(rows, generator), losses)
+
+    def opponents(self) -> dict[str, Any]:
+        """None; see `Subject.opponents`."""
+        return {}
+
+    def measure_ms(self, network: nn.Module) -> float:
+        """Median of two notes through torch; see `Subject.measure_ms`."""
+        with torch.inference_mode():
+            return _median_ms(lambda: network(*self.example))
+
+    def keep(self, folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> None:
+        """Weights with their channel list, and how often the network is right; see `Subject.keep`."""
+        network.eval()
+        found = self._lessons.accuracy(network, 0)
+        with atomic_path(folder / "classifier.pt") as temporary:
+            torch.save({"network": network.state_dict(), "kept": facts["kept"]}, temporary)
+        write_json(folder / "accuracy.json", {"accuracy": found, "trimmed": dict(facts)})
+
+
+def _median_ms(call: Callable[[], object]) -> float:
+    times = []
+    for _ in range(TIMED_CALLS):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times)) * 1e3
 
 
 def heard_alike(made: Tensor, taught: Tensor, grid: Partials) -> tuple[Tensor, Tensor]:

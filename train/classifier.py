@@ -147,10 +147,7 @@ def prepare(
     Raises DarkrackError for sets with too few notes.
     """
     low, high = (round(value) for value in pitch_range_midi)
-    sets = [
-        (folder, [note for note in read_notes(folder) if note.check == "ok" and low <= note.pitch <= high])
-        for folder in folders
-    ]
+    sets = _sets(folders, low, high)
     key = hashlib.sha256(json.dumps([VERSION, low, high, seed]).encode())
     for _, notes in sets:
         for note in notes:
@@ -179,14 +176,65 @@ def prepare(
     return Classifier(low, facts["notes"], facts["instruments"], facts["families"], accuracy, network.eval())
 
 
-def _train(path: Path, sets: Sequence[tuple[Path, list[Note]]], low: int, high: int, seed: int) -> None:
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What a classifier learns from: the pictures of N notes (float16), their classes, and the notes of each part.
+
+    ``family`` (N,) is NO_FAMILY where a note has none; ``weight`` (families,) makes up for rare ones.
+    """
+
+    low_midi: int
+    logs: Tensor
+    mels: Tensor
+    pitch: Tensor
+    family: Tensor
+    weight: Tensor
+    instruments: int
+    parts: dict[str, list[tuple[Path, Note]]]
+
+    @property
+    def families(self) -> int:
+        """How many families there are to tell apart."""
+        return int((self.weight > 0).sum())
+
+    def heard(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The pictures of these notes in another room, as `Network` takes them."""
+        return _disturbed(self.logs[rows].float(), self.mels[rows].float(), generator)
+
+    def loss(self, answer: tuple[Tensor, Tensor], rows: Tensor) -> Tensor:
+        """Cross entropy of pitch and of family, for these notes."""
+        loss = F.cross_entropy(answer[0], self.pitch[rows])
+        family = self.family[rows]
+        if self.families > 1 and (family != NO_FAMILY).any():
+            loss = loss + F.cross_entropy(answer[1], family, weight=self.weight, label_smoothing=0.1)
+        return loss
+
+    def accuracy(self, network: nn.Module, seed: int) -> dict[str, dict[str, list[float]]]:
+        """Share of right answers with its interval, by what was asked and held-out part."""
+        held_out = {part: self.parts[part] for part in ("unseen_instruments", "unseen_notes")}
+        return _accuracy(network, held_out, self.low_midi, np.random.default_rng(seed))
+
+
+def lessons(folders: Sequence[Path], pitch_range_midi: tuple[float, float], seed: int = 0) -> Lessons:
+    """The lessons of these data sets; DarkrackError for sets with too few notes."""
+    low, high = (round(value) for value in pitch_range_midi)
+    return _lessons(_sets(folders, low, high), low, seed)
+
+
+def _sets(folders: Sequence[Path], low: int, high: int) -> list[tuple[Path, list[Note]]]:
+    return [
+        (folder, [note for note in read_notes(folder) if note.check == "ok" and low <= note.pitch <= high])
+        for folder in folders
+    ]
+
+
+def _lessons(sets: Sequence[tuple[Path, list[Note]]], low: int, seed: int) -> Lessons:
     parts = {
         part: [(folder, notes[row]) for folder, notes in sets for row in split(notes)[part]]
         for part in ("train", "unseen_notes", "unseen_instruments")
     }
     random = np.random.default_rng(seed)
     seen = [parts["train"][n] for n in random.permutation(len(parts["train"]))[:MOST_NOTES]]
-    families = {note.instrument_family_str for _, note in seen if _has_family(note)}
     if len(seen) < 2 * BATCH:
         raise DarkrackError(
             ", ".join(str(folder) for folder, _ in sets),
@@ -196,14 +244,21 @@ def _train(path: Path, sets: Sequence[tuple[Path, list[Note]]], low: int, high: 
         )
     logs, mels = _pictures(seen, "the classifier reads")
     pitch, family = _answers(seen, low)
-    torch.manual_seed(seed)
-    network = Network(low, high)
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE / 2, weight_decay=0.02)
-    steps = len(seen) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=EPOCHS * steps)
     counts = torch.bincount(family[family >= 0], minlength=len(FAMILIES)).float()
     weight = torch.where(counts > 0, counts.clamp(min=1) ** -0.5, 0.0)
     weight /= weight.sum() / (counts > 0).sum()
+    instruments = len({(str(folder), note.instrument_str) for folder, note in seen})
+    return Lessons(low, logs, mels, pitch, family, weight, instruments, parts)
+
+
+def _train(path: Path, sets: Sequence[tuple[Path, list[Note]]], low: int, high: int, seed: int) -> None:
+    learned = _lessons(sets, low, seed)
+    count = len(learned.pitch)
+    torch.manual_seed(seed)
+    network = Network(low, high)
+    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE / 2, weight_decay=0.02)
+    steps = count // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=EPOCHS * steps)
     stopped = path.with_suffix(".part")
     state: dict[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
     first = 0
@@ -218,13 +273,9 @@ def _train(path: Path, sets: Sequence[tuple[Path, list[Note]]], low: int, high: 
     ) as progress:
         for epoch in range(first, EPOCHS):
             generator = torch.Generator().manual_seed(seed * EPOCHS + epoch)
-            order = torch.randperm(len(seen), generator=generator)[: steps * BATCH].reshape(steps, BATCH)
+            order = torch.randperm(count, generator=generator)[: steps * BATCH].reshape(steps, BATCH)
             for rows in order:
-                heard = _disturbed(logs[rows].float(), mels[rows].float(), generator)
-                answer = network(*heard)
-                loss = F.cross_entropy(answer[0], pitch[rows])
-                if len(families) > 1 and (family[rows] != NO_FAMILY).any():
-                    loss = loss + F.cross_entropy(answer[1], family[rows], weight=weight, label_smoothing=0.1)
+                loss = learned.loss(network(*learned.heard(rows, generator)), rows)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
@@ -236,12 +287,10 @@ def _train(path: Path, sets: Sequence[tuple[Path, list[Note]]], low: int, high: 
                 )
     network.eval()
     facts = {
-        "notes": len(seen),
-        "instruments": len({(str(folder), note.instrument_str) for folder, note in seen}),
-        "families": len(families),
-        "accuracy": _accuracy(
-            network, {part: parts[part] for part in ("unseen_instruments", "unseen_notes")}, low, random
-        ),
+        "notes": count,
+        "instruments": learned.instruments,
+        "families": learned.families,
+        "accuracy": learned.accuracy(network, seed),
     }
     with atomic_path(path) as temporary:
         torch.save({"network": network.state_dict(), "facts": facts}, temporary)
@@ -249,7 +298,7 @@ def _train(path: Path, sets: Sequence[tuple[Path, list[Note]]], low: int, high: 
 
 
 def _accuracy(
-    network: Network, parts: dict[str, list[tuple[Path, Note]]], low: int, random: np.random.Generator
+    network: nn.Module, parts: dict[str, list[tuple[Path, Note]]], low: int, random: np.random.Generator
 ) -> dict[str, dict[str, list[float]]]:
     """Share of right answers with its interval, by what was asked and part; parts without notes are left out."""
     shares: dict[str, dict[str, list[float]]] = {"pitch": {}, "family": {}}

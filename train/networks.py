@@ -42,6 +42,24 @@ class Widths:
         return Widths(shape.embedding, shape.embedding, shape.channels[0], shape.channels)
 
 
+class PixelNorm(nn.Module):
+    """Every position of (B, C, ...) divided by its root mean square over channels (Karras et al. 2018).
+
+    ``channels``: what the mean is over, those that there were when it was trained. It stays when channels are taken
+    out, so that a network without them is the network with them silent. A mean over the rest would be another network.
+    """
+
+    EPSILON = 1e-6  # torch's ONNX exporter loses 1e-8
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return x * torch.rsqrt(x.square().sum(1, keepdim=True) / self.channels + self.EPSILON)
+
+
 class Condition(NamedTuple):
     """What a note is asked to be: attributes (B, A) soft labels, pitch (B, 1) MIDI, velocity (B, 1) in 0..1."""
 

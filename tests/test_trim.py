@@ -1,0 +1,275 @@
+"""`darkrack trim`: rounds that can be stopped anywhere, budgets that are met, and runs that export."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_prune import WIDER
+from training import train_run, write_set
+
+import darkrack
+from compress import trim
+from compress.export import export
+from compress.prune import count_macs
+from compress.subjects import GeneratorSubject, heard_alike
+from device.errors import DarkrackError
+from train import stages
+from train.stages import input_shapes, load_generator
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("set"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    return train_run(tmp_path_factory.mktemp("trained"), data, WIDER)
+
+
+def words(run: Path, data: Path, out: Path, *more: str) -> list[str]:
+    short = ["--to", "60%", "30%", "--steps", "3", "--last-steps", "5", "--batch", "8"]
+    return ["trim", str(run), "--data", str(data), "--out", str(out), *short, *more]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    network, *_ = load_generator(folder)
+    return network.state_dict()
+
+
+def macs(folder: Path) -> int:
+    network, _, recipe, facts = load_generator(folder)
+    return count_macs(
+        network, [torch.zeros(size) for size in input_shapes(recipe, len(facts["attributes"])).values()]
+    )
+
+
+@given(st.text(alphabet="0123456789.%Mms-e", max_size=8))
+def test_a_budget_is_a_share_macs_or_a_time_or_refused(text: str) -> None:
+    try:
+        got = trim.budget(text)
+    except argparse.ArgumentTypeError as error:
+        assert "expected a share under 100%" in str(error)  # noqa: PT017 (the other way out is tested too)
+        return
+    assert got.value > 0
+    assert math.isfinite(got.value)
+    unit = {"share": "%", "macs": "M", "ms": "ms"}[got.unit]
+    assert text.endswith(unit)
+    assert float(text.removesuffix(unit)) == pytest.approx(
+        got.value * {"share": 100, "macs": 1e-6, "ms": 1}[got.unit]
+    )
+    assert "/" not in got.label
+
+
+@given(share=st.floats(0.01, 1), goal=st.floats(0.001, 1), least=st.floats(0.1, 0.95))
+def test_rounds_fall_evenly_and_never_faster_than_asked(share: float, goal: float, least: float) -> None:
+    steps = trim.rounds(share, goal, least)
+    assert steps[-1] == goal
+    path = [share, *steps]
+    if goal < share:
+        ratios = [after / before for before, after in itertools.pairwise(path)]
+        assert min(ratios) >= least * (1 - 1e-6) or len(steps) == 1
+        assert max(ratios) - min(ratios) < 1e-6
+
+
+def test_trimmed_runs_meet_their_budgets_and_export(trained: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert darkrack.main(words(trained, data, out)) == 0
+    whole = macs(trained)
+    for label in ("60", "30"):
+        assert macs(out / label) <= float(label) / 100 * whole
+    content = json.loads((out / trim.ROUNDS).read_text())
+    assert [one["budget"] for one in content["rounds"]] == [None, "60", None, "30"]
+    assert content["parent"]["macs"] == whole
+    network, _, _, facts = load_generator(out / "30")
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    account = facts["trimmed"]
+    assert {name: len(kept) for name, kept in account["kept"].items()} == content["rounds"][-1]["widths"]
+    assert account["steps"] == 16
+    # What is kept are channels of the parent: the first layer's rows began as the parent's (and were trained since).
+    kept = torch.tensor(account["kept"]["scales.1.first"])
+    columns = torch.tensor(account["kept"]["scales.0.first"])
+    own = network.scales[1].first.weight
+    parents = load_generator(trained)[0].scales[1].first.weight[kept][:, columns]
+    assert float((own - parents).norm() / parents.norm()) < 0.5
+    made = export(out / "30", tmp_path / "small.rack", None, ())
+    assert made.manifest.macs == macs(out / "30")
+    assert "Trimmed" in made.card
+    with (out / trim.LOG).open() as log:
+        assert {row["round"] for row in csv.DictReader(log)} == {"0", "1", "2", "3"}
+
+
+def test_going_on_after_ctrl_c_is_exact(
+    trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert darkrack.main(words(trained, data, tmp_path / "whole", "--learn", "outputs", "critic")) == 0
+    done, original = 0, trim._step
+
+    def interrupted(*given: object) -> dict[str, float]:
+        nonlocal done
+        done += 1
+        if done in {2, 6, 11}:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trim, "_step", interrupted)
+    again = words(trained, data, tmp_path / "parts", "--learn", "outputs", "critic")
+    assert [darkrack.main(again) for _ in range(4)] == [130, 130, 130, 0]
+    one, other = weights(tmp_path / "whole" / "30"), weights(tmp_path / "parts" / "30")
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_a_killed_trim_goes_on_and_leaves_nothing_half_written(
+    trained: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "darkrack.py"), *words(trained, data, out, "--steps", "40")]
+    for _ in range(2):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        before = (out / trim.STATE).stat().st_mtime_ns if (out / trim.STATE).exists() else 0
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if (out / trim.STATE).exists() and (out / trim.STATE).stat().st_mtime_ns > before:
+                break
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        for folder in (out / "60", out / "30"):
+            if folder.exists():
+                assert macs(folder) > 0  # a whole run
+    assert subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
+    assert macs(out / "30") <= 0.3 * macs(trained)
+
+
+def test_rewinding_goes_back_to_early_weights(trained: Path, data: Path, tmp_path: Path) -> None:
+    network, *_ = load_generator(trained)
+    subject = GeneratorSubject(trained, data, critic=False, threads=1)
+    assert subject.early is not None
+    assert not torch.equal(subject.early.to_frames.weight, network.to_frames.weight)  # type: ignore[union-attr, arg-type]
+    rewound, going_on = tmp_path / "rewound", tmp_path / "going-on"
+    for out, more in ((rewound, ["--rewind"]), (going_on, [])):
+        still = ["--learning-rate", "1e-9", "--criterion", "magnitude"]
+        assert darkrack.main(words(trained, data, out, *still, *more)) == 0
+    for out, source in ((rewound, subject.early), (going_on, network)):
+        facts = load_generator(out / "30")[3]["trimmed"]
+        kept = torch.tensor(facts["kept"]["scales.2.first"])
+        torch.testing.assert_close(
+            weights(out / "30")["to_frames.weight"], source.to_frames.weight[:, kept], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_milliseconds_are_measured_through_litert(trained: Path, data: Path, tmp_path: Path) -> None:
+    subject = GeneratorSubject(trained, data, critic=False, threads=1)
+    took_ms = subject.measure_ms(subject.network)
+    assert 0 < took_ms < 1000
+    generous = words(trained, data, tmp_path / "out", "--to", f"{1000 * took_ms:.3f}ms")
+    assert darkrack.main(generous) == 0
+    assert macs(next(path for path in (tmp_path / "out").iterdir() if path.is_dir())) == macs(trained)
+
+
+def test_lessons_repeat_and_differ_from_step_to_step(trained: Path, data: Path) -> None:
+    subject = GeneratorSubject(trained, data, critic=False, threads=1)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one, again, other = subject.lesson(3, 8), subject.lesson(3, 8), subject.lesson(-3, 8)
+    assert torch.equal(torch.get_rng_state(), before)
+    for mine, theirs in zip(one.inputs, again.inputs, strict=True):
+        assert torch.equal(mine, theirs)
+    assert not torch.equal(one.inputs[0], other.inputs[0])
+    # The parent differs from itself in nothing.
+    made = subject.network(*one.inputs)
+    terms = one.losses(made, made)
+    assert terms["outputs"] == 0
+    assert terms["task"] > 0
+
+
+def test_frames_beyond_what_the_decoder_takes_are_alike_there(trained: Path, data: Path) -> None:
+    grid = load_generator(trained)[2].grid
+    taught = torch.tensor([20.0, 0.5, -3.0, 0.5]).reshape(1, 1, 1, 4).repeat(1, 2, 1, 1)
+    made = torch.tensor([9.0, 9.0, -9.0, 0.4]).reshape(1, 1, 1, 4).repeat(1, 2, 1, 1).requires_grad_(True)
+    heard, wanted = heard_alike(made, taught, grid)
+    apart = (heard - wanted).abs()[0, :, 0]
+    np.testing.assert_allclose(apart.detach().numpy(), [[0, 8.5, 0, 0.1]] * 2, atol=1e-6)
+    apart.sum().backward()
+    assert made.grad is not None
+    assert made.grad[0, 0, 0].tolist() == [0, 1, 0, -1]
+
+
+def test_bad_plans(trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more, message in (
+        (["--round-share", "0"], "--round-share: expected 0.1 to under 1, got 0"),
+        (["--steps", "0"], "--steps: expected at least 1, got 0"),
+        (["--to", "50%", "50%"], "--to: expected each budget once"),
+        (["--to", "0.1%"], "expected at least .*as small as it gets"),
+    ):
+        assert darkrack.main([*words(trained, data, tmp_path / "out"), *more]) == 1
+        assert re.search(message, capsys.readouterr().err)
+
+
+def test_what_cannot_go_on_says_so(
+    trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / trim.STATE).write_bytes(b"not a checkpoint")
+    assert darkrack.main(words(trained, data, out)) == 1
+    assert "expected a whole checkpoint" in capsys.readouterr().err
+    (out / trim.STATE).unlink()
+    assert darkrack.main(words(trained, data, out, "--to", "60%")) == 0
+    assert darkrack.main(words(trained, data, out, "--to", "60%", "--seed", "9")) == 1
+    assert "a folder trimmed by the same plan from the same run" in capsys.readouterr().err
+    (trained / stages.EARLY).rename(tmp_path / "kept")
+    try:
+        assert darkrack.main(words(trained, data, tmp_path / "other", "--rewind")) == 1
+    finally:
+        (tmp_path / "kept").rename(trained / stages.EARLY)
+    assert "an early checkpoint of the run" in capsys.readouterr().err
+    assert darkrack.main(words(trained, write_set(tmp_path / "others", 25), tmp_path / "third")) == 1
+    assert "the notes that the run was trained on" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint(
+    trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trim, "_step", lambda *given: {"outputs": math.nan})
+    subject = GeneratorSubject(trained, data, critic=False, threads=1)
+    parser = argparse.ArgumentParser()
+    trim.add_arguments(parser)
+    with pytest.raises(DarkrackError, match="finite losses"):
+        trim.run(parser.parse_args(words(trained, data, tmp_path / "out")[1:]))
+    assert torch.load(tmp_path / "out" / trim.STATE, weights_only=True)["step"] == 0
+    assert subject.early is not None
+
+
+def test_the_judges_classifier_is_trimmed_by_the_same_command(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    more = ["--learn", "outputs", "task"]
+    assert darkrack.main(words(Path("classifier"), data, out, *more)) == 0
+    found = json.loads((out / "30" / "accuracy.json").read_text())
+    assert found["accuracy"]["pitch"]
+    assert found["trimmed"]["parent"]["macs"] > 3 * 1e6
+    assert (out / "30" / "classifier.pt").exists()
+    assert darkrack.main(words(Path("classifier"), data, tmp_path / "no", "--learn", "critic")) == 1
+    assert "it has no critic" in capsys.readouterr().err
