@@ -79,7 +79,6 @@ class GeneratorSubject:
                 str(data), "the notes that the run was trained on", "others", "give their folder"
             )
         self.network: nn.Module = generator
-        self.early = self._early(generator)
         self.example = tuple(torch.zeros(size) for size in self._inputs().values())
         self.fixed: tuple[str, ...] = ("to_frames",)
         self.identity = hashlib.sha256(
@@ -106,13 +105,28 @@ class GeneratorSubject:
     def _inputs(self) -> dict[str, tuple[int, ...]]:
         return input_shapes(self._recipe, len(self._facts["attributes"]))
 
-    def _early(self, generator: Generator) -> nn.Module | None:
-        path = self._run / EARLY
-        if not path.exists():
-            return None
-        early = copy.deepcopy(generator)
-        early.load_state_dict(torch.load(path, weights_only=True)["generator"])
-        return early
+    def origin(self, which: str) -> nn.Module:
+        """See `Subject.origin`."""
+        origin = copy.deepcopy(self.network)
+        if which == "early":
+            path = self._run / EARLY
+            if not path.exists():
+                raise DarkrackError(
+                    str(path), "the run's early weights", "none", "train it again, or let survivors go on"
+                )
+            origin.load_state_dict(torch.load(path, weights_only=True)["generator"])
+            return origin
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._recipe.seed)
+            fresh = Generator(
+                self._recipe.generator,
+                self._recipe.grid,
+                len(self._facts["attributes"]),
+                self._recipe.pitch_range_midi,
+            )
+        # What it knows of the data before any step: means and spreads.
+        fresh.load_state_dict({**fresh.state_dict(), **dict(origin.named_buffers())})
+        return fresh
 
     def lesson(self, step: int, count: int) -> Lesson:
         """See `Subject.lesson`."""
@@ -233,12 +247,11 @@ class ClassifierSubject:
         from train.notes import read_notes
 
         pitches = [note.pitch for note in read_notes(data)]
-        pitch_range = (min(pitches), max(pitches))
-        made = classifier.prepare([data], pitch_range)
+        self._range = min(pitches), max(pitches)
+        made = classifier.prepare([data], self._range)
         assert made is not None
-        self._lessons = classifier.lessons([data], pitch_range)
+        self._lessons = classifier.lessons([data], self._range)
         self.network: nn.Module = made.network.requires_grad_(False)
-        self.early: nn.Module | None = None
         self.example: tuple[Tensor, ...] = (
             torch.rand(2, *self._lessons.logs.shape[1:]),
             torch.rand(2, *self._lessons.mels.shape[1:]),
@@ -248,6 +261,18 @@ class ClassifierSubject:
             [value.double().numpy().ravel() for value in self.network.state_dict().values()]
         )
         self.identity = hashlib.sha256(weights.tobytes()).hexdigest()
+
+    def origin(self, which: str) -> nn.Module:
+        """See `Subject.origin`; nothing early is kept of it."""
+        from train.classifier import Network
+
+        if which == "early":
+            raise DarkrackError(
+                "--survivors early", "early weights", "none of the classifier", "go-on, or fresh"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Network(*self._range)
 
     def lesson(self, step: int, count: int) -> Lesson:
         """See `Subject.lesson`."""

@@ -64,7 +64,7 @@ class Plan:
     criterion: str
     per: str
     round_share: float
-    rewind: bool
+    survivors: str
     learn: tuple[str, ...]
     steps: int
     last_steps: int
@@ -90,15 +90,16 @@ class Lesson:
 class Subject(Protocol):
     """A trained network and what trimming must know of it.
 
-    ``early``: the same network at an early checkpoint, or None. ``example``: inputs of one pass; ``fixed``: layers
-    whose outputs stay.
+    ``example``: inputs of one pass; ``fixed``: layers whose outputs stay.
     """
 
     network: nn.Module
-    early: nn.Module | None
     example: tuple[Tensor, ...]
     fixed: tuple[str, ...]
     identity: str  # changes with the weights and the data
+
+    def origin(self, which: str) -> nn.Module:
+        """The same network "early" in its training, or "fresh" before any; DarkrackError where there is none."""
 
     def lesson(self, step: int, count: int) -> Lesson:
         """The lesson of a step; the same step gives the same one."""
@@ -156,9 +157,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what a round leaves, at the least (default 0.7)",
     )
     parser.add_argument(
-        "--rewind",
-        action="store_true",
-        help="set survivors back to RUN/early.pt each round, instead of going on",
+        "--survivors",
+        choices=("go-on", "early", "fresh"),
+        default="go-on",
+        help="each round they go on as they are, are set back to RUN/early.pt (the lottery ticket), or to fresh "
+        "weights (a network of that shape that owes the parent nothing but its lessons); default go-on",
     )
     parser.add_argument(
         "--learn",
@@ -192,7 +195,7 @@ def run(args: argparse.Namespace) -> None:
         criterion=args.criterion,
         per=args.per,
         round_share=args.round_share,
-        rewind=args.rewind,
+        survivors=args.survivors,
         learn=tuple(name for name in LEARN if name in args.learn),
         steps=args.steps,
         last_steps=args.last_steps,
@@ -266,13 +269,7 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
     from compress.prune import choose, count_macs, structure_of, take
     from train.stages import stop_requested
 
-    if plan.rewind and subject.early is None:
-        raise DarkrackError(
-            "--rewind",
-            "an early checkpoint of the run (early.pt)",
-            "none",
-            "train it again, or go without --rewind",
-        )
+    origin = None if plan.survivors == "go-on" else subject.origin(plan.survivors)
     identity = hashlib.sha256(json.dumps([subject.identity, dataclasses.asdict(plan)]).encode()).hexdigest()
     whole = structure_of(subject.network, subject.example, subject.fixed)
     parent = {
@@ -303,8 +300,8 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 else:
                     channels = choose(standing.structure, scored, target, floor=plan.floor)
                 _remove(standing, subject, channels, take)
-                if plan.rewind:
-                    standing.network = _early(subject, standing, whole)
+                if origin is not None:
+                    standing.network = _cut(origin, subject, whole, standing.kept)[0].requires_grad_(True)
                 standing.optimiser = torch.optim.Adam(
                     standing.network.parameters(), plan.learning_rate, (0.9, 0.99)
                 )
@@ -363,9 +360,10 @@ def _account(plan: Plan, parent: Mapping[str, Any], standing: Standing) -> dict[
     """What stands beside trimmed weights: where they come from and how, and the channel list."""
     return {
         "parent": dict(parent),
+        "macs_share": standing.done[-1]["macs_share"],
         "criterion": plan.criterion,
         "per": plan.per,
-        "rewound": plan.rewind,
+        "survivors": plan.survivors,
         "learned_from": list(plan.learn),
         "rounds": len(standing.done),
         "steps": sum(one["steps"] for one in standing.done),
@@ -468,7 +466,7 @@ def _remove(
 def _cut(
     network: nn.Module, subject: Subject, whole: Structure, kept: Mapping[str, Indices]
 ) -> tuple[Any, Any]:
-    """A copy of the parent (or of its early self) with these channels alone, and its structure."""
+    """A copy of the parent (or of its origin) with these channels alone, and its structure."""
     from compress.prune import take
 
     cut = copy.deepcopy(network)
@@ -478,12 +476,6 @@ def _cut(
         if len(kept[group.name]) < group.channels
     }
     return cut, take(cut, subject.example, whole, gone)
-
-
-def _early(subject: Subject, standing: Standing, whole: Structure) -> nn.Module:
-    assert subject.early is not None
-    network, _ = _cut(subject.early, subject, whole, standing.kept)
-    return network.requires_grad_(True)  # type: ignore[no-any-return]
 
 
 def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, steps: int) -> dict[str, float]:

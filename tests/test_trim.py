@@ -164,18 +164,27 @@ def test_a_killed_trim_goes_on_and_leaves_nothing_half_written(
 def test_rewinding_goes_back_to_early_weights(trained: Path, data: Path, tmp_path: Path) -> None:
     network, *_ = load_generator(trained)
     subject = GeneratorSubject(trained, data, critic=False, threads=1)
-    assert subject.early is not None
-    assert not torch.equal(subject.early.to_frames.weight, network.to_frames.weight)  # type: ignore[union-attr, arg-type]
+    early = subject.origin("early")
+    assert not torch.equal(early.to_frames.weight, network.to_frames.weight)  # type: ignore[union-attr, arg-type]
     rewound, going_on = tmp_path / "rewound", tmp_path / "going-on"
-    for out, more in ((rewound, ["--rewind"]), (going_on, [])):
+    for out, more in ((rewound, ["--survivors", "early"]), (going_on, [])):
         still = ["--learning-rate", "1e-9", "--criterion", "magnitude"]
         assert darkrack.main(words(trained, data, out, *still, *more)) == 0
-    for out, source in ((rewound, subject.early), (going_on, network)):
+    for out, source in ((rewound, early), (going_on, network)):
         facts = load_generator(out / "30")[3]["trimmed"]
         kept = torch.tensor(facts["kept"]["scales.2.first"])
         torch.testing.assert_close(
             weights(out / "30")["to_frames.weight"], source.to_frames.weight[:, kept], rtol=1e-4, atol=1e-5
         )
+
+
+def test_fresh_survivors_owe_the_parent_nothing_but_what_it_knew_of_the_data(
+    trained: Path, data: Path
+) -> None:
+    subject = GeneratorSubject(trained, data, critic=False, threads=1)
+    fresh, parent = subject.origin("fresh").state_dict(), subject.network.state_dict()
+    same = {name for name, value in fresh.items() if torch.equal(value, parent[name])}
+    assert same == {"condition.anchors", "condition.attribute_mean", "condition.attribute_scale"}
 
 
 def test_milliseconds_are_measured_through_litert(trained: Path, data: Path, tmp_path: Path) -> None:
@@ -240,10 +249,10 @@ def test_what_cannot_go_on_says_so(
     assert "a folder trimmed by the same plan from the same run" in capsys.readouterr().err
     (trained / stages.EARLY).rename(tmp_path / "kept")
     try:
-        assert darkrack.main(words(trained, data, tmp_path / "other", "--rewind")) == 1
+        assert darkrack.main(words(trained, data, tmp_path / "other", "--survivors", "early")) == 1
     finally:
         (tmp_path / "kept").rename(trained / stages.EARLY)
-    assert "an early checkpoint of the run" in capsys.readouterr().err
+    assert "the run's early weights" in capsys.readouterr().err
     assert darkrack.main(words(trained, write_set(tmp_path / "others", 25), tmp_path / "third")) == 1
     assert "the notes that the run was trained on" in capsys.readouterr().err
 
@@ -252,13 +261,11 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint(
     trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trim, "_step", lambda *given: {"outputs": math.nan})
-    subject = GeneratorSubject(trained, data, critic=False, threads=1)
     parser = argparse.ArgumentParser()
     trim.add_arguments(parser)
     with pytest.raises(DarkrackError, match="finite losses"):
         trim.run(parser.parse_args(words(trained, data, tmp_path / "out")[1:]))
     assert torch.load(tmp_path / "out" / trim.STATE, weights_only=True)["step"] == 0
-    assert subject.early is not None
 
 
 def test_the_judges_classifier_is_trimmed_by_the_same_command(
@@ -273,3 +280,5 @@ def test_the_judges_classifier_is_trimmed_by_the_same_command(
     assert (out / "30" / "classifier.pt").exists()
     assert darkrack.main(words(Path("classifier"), data, tmp_path / "no", "--learn", "critic")) == 1
     assert "it has no critic" in capsys.readouterr().err
+    assert darkrack.main(words(Path("classifier"), data, tmp_path / "no", "--survivors", "early")) == 1
+    assert "none of the classifier" in capsys.readouterr().err

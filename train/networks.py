@@ -235,7 +235,7 @@ class Encoder(nn.Module):
         self, shape: GeneratorShape, grid: Partials, attributes: int, pitch_range_midi: tuple[int, int]
     ) -> None:
         super().__init__()
-        width = shape.channels[0]
+        width = shape.encoder_channels or shape.channels[0]
         halvings = len(shape.channels) - 1
         self.condition = ConditionEmbedding(attributes, 0, pitch_range_midi, shape.embedding)
         self.layers = nn.ModuleList(

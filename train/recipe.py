@@ -62,6 +62,7 @@ class GeneratorShape:
     ``channels``: feature maps per scale, low to high; each scale doubles the frames, the last has them all.
     ``embedding``: width of the condition after its two dense layers. ``noise_channels``: Gaussian channels per
     injection; the last ``noise_scales`` scales have two injections each, and both read other channels.
+    ``encoder_channels``: of every layer of the encoder, which no instrument carries (0: as the first scale).
     """
 
     latent: int
@@ -69,6 +70,7 @@ class GeneratorShape:
     embedding: int
     noise_channels: int
     noise_scales: int
+    encoder_channels: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,9 @@ _T = TypeVar("_T")
 def _build(kind: type[_T], table: dict[str, Any], where: str) -> _T:
     """A dataclass from a TOML table, checked key by key."""
     hints = typing.get_type_hints(kind)
-    known = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
+    fields = dataclasses.fields(typing.cast(Any, kind))
+    known = [field.name for field in fields]
+    optional = {field.name for field in fields if field.default is not dataclasses.MISSING}
     for key in table:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
@@ -155,11 +159,11 @@ def _build(kind: type[_T], table: dict[str, Any], where: str) -> _T:
                 f"did you mean {near[0]}?" if near else "",
             )
     for key in known:
-        if key not in table:
+        if key not in table and key not in optional:
             raise DarkrackError(
                 f"{where}: {key}", "a value", "nothing", f"recipes/first.toml shows every key of [{where}]"
             )
-    return kind(**{key: _value(hints[key], table[key], f"{where}: {key}") for key in known})
+    return kind(**{key: _value(hints[key], table[key], f"{where}: {key}") for key in known if key in table})
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,13 @@ def _asking(generator: Generator) -> MakeNote:
     )
 
 
+def _named(name: str, facts: Mapping[str, Any]) -> str:
+    """A run as tables call it: by its recipe, how far it was trained, and what trimming left."""
+    trimmed = facts.get("trimmed")
+    left = f", trimmed by {trimmed['criterion']} to {trimmed['macs_share']:.1%}" if trimmed else ""
+    return f"{name} ({facts['step']} steps{left})"
+
+
 def _run(folder: Path) -> Voice:
     import torch
 
@@ -132,7 +139,7 @@ def _run(folder: Path) -> Voice:
 
     asker = Asker(network, str(folder), inputs, recipe.pitch_range_midi, recipe.grid)
     return Voice(
-        name=f"{recipe.name} ({facts['step']} steps)",
+        name=_named(recipe.name, facts),
         kind="run",
         path=folder,
         recipe_sha256=facts["recipe_sha256"],

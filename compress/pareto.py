@@ -1,0 +1,420 @@
+"""`darkrack trim --report`: quality against cost, of every network that the judge has heard.
+
+Quality is the judge's (`darkrack evaluate A B ... --json F`); cost is counted (MACs, parameters, bytes, RAM) and
+measured side by side in one run (microseconds a note through LiteRT). Douwes et al. 2021 compare generative models of
+sound that way: no figure of quality without what it costs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device.errors import DarkrackError
+from device.files import atomic_path, read_bytes, write_json
+
+TOLERANCE = 0.10  # a figure that is this share worse than the parent's is still the parent's
+RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
+METERED_S = 1.0  # of notes, one after another, for a reading of energy
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a board has for one voice: RAM and flash in bytes, int8 multiply-accumulates a second of one core.
+
+    ``macs_per_s`` is peak: clock times what its widest multiply-accumulate instruction does in a cycle.
+    """
+
+    name: str
+    ram: float
+    flash: float
+    macs_per_s: float
+    why: str
+
+
+# Half of RAM at most is the network's; storage of the Pis is a card and has no bound here.
+BOARDS = (
+    Board("Raspberry Pi 5", 2e9, math.inf, 2.4e9 * 32, "Cortex-A76, 2.4 GHz, two SDOT of 16 a cycle"),
+    Board("Raspberry Pi 4", 1e9, math.inf, 1.8e9 * 8, "Cortex-A72, 1.8 GHz, one SMLAL of 8 a cycle"),
+    Board("Raspberry Pi Zero 2 W", 512e6, math.inf, 1.0e9 * 8, "Cortex-A53, 1 GHz, one SMLAL of 8 a cycle"),
+    Board("Arduino Portenta H7", 1e6, 2e6, 480e6 * 2, "Cortex-M7, 480 MHz, SMLAD: 2 a cycle"),
+    Board("Arduino Nano 33 BLE", 256e3, 1e6, 64e6 * 2, "Cortex-M4, 64 MHz, SMLAD: 2 a cycle"),
+)
+ACHIEVED = (0.1, 0.4)  # of peak: small layers spend their time on moving data
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network: what it is, what it costs, how it sounds. Estimates are (value, low, high)."""
+
+    name: str
+    path: str
+    arm: str
+    share: float  # of the parent's MACs
+    weight_share: float
+    macs: int
+    parameters: int
+    file_bytes: int
+    ram_bytes: int
+    note_us: float
+    float32_us: float
+    against_parent: float  # the parent's float32 time a note over this one's int8
+    note_j: float
+    trained_cpu_s: float | None
+    steps: int
+    fad: dict[str, tuple[float, float, float]]
+    correlation: float
+    pitch_cents: float
+    diversity: float | None
+    keeps: bool  # FAD, pitch and correlation within the parent's interval or TOLERANCE
+
+
+def report(figures_files: Sequence[Path], out: Path, watts: float) -> list[Candidate]:
+    """Cost and quality of all runs in these figures; writes report.md, report.json and pareto.png into ``out``.
+
+    The parent is the dearest run that was not trimmed. ``watts``: of one busy core, where no meter can be read.
+    Raises DarkrackError for figures without runs, or of notes or ears that differ.
+    """
+    figures = [_figures(path) for path in figures_files]
+    heard = {
+        json.dumps([one["parts"], one["seed"], [e["weights_sha256"] for e in one["ears"]]]) for one in figures
+    }
+    if len(heard) > 1:
+        raise DarkrackError(
+            ", ".join(map(str, figures_files)),
+            "figures of the same notes, ears and seed",
+            "others",
+            "judge them again",
+        )
+    subjects: dict[str, dict[str, Any]] = {}
+    for one in figures:
+        subjects.update({s["path"]: s for s in one["subjects"] if s["kind"] == "run" and not s["fault"]})
+    if not subjects:
+        raise DarkrackError(
+            str(figures_files[0]), "figures of runs", "none", "darkrack evaluate RUN ... --json FILE"
+        )
+    candidates = _measure(subjects, watts)
+    meter = "RAPL, the whole package" if _rapl() is not None else f"derived: CPU time x {watts:g} W"
+    write_json(
+        out / "report.json",
+        {
+            "energy": meter,
+            "commands": [one["command"] for one in figures],
+            "networks": [vars(c) for c in candidates],
+        },
+    )
+    ears = list(candidates[0].fad)
+    with atomic_path(out / "report.md") as temporary:
+        temporary.write_text("\n".join(_text(candidates, figures[0], ears, meter)) + "\n", encoding="utf-8")
+    _draw(candidates, ears[-1], out / "pareto.png")
+    return candidates
+
+
+def _figures(path: Path) -> dict[str, Any]:
+    raw = read_bytes(path, "figures of the judge", "darkrack evaluate --json writes them")
+    try:
+        found = json.loads(raw)
+    except ValueError as error:
+        raise DarkrackError(str(path), "JSON", str(error)) from error
+    if not isinstance(found, dict) or "subjects" not in found:
+        raise DarkrackError(
+            str(path), "figures of the judge", "something else", "darkrack evaluate --json writes them"
+        )
+    return found
+
+
+def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Candidate]:
+    import torch
+
+    from compress.export import DEFAULT_VARIANT, to_tflite
+    from compress.prune import count_macs
+    from compress.quantize import FLOAT32, quantized, time_variants
+    from train.stages import input_shapes, load_generator
+
+    counted: dict[str, tuple[int, int, dict[str, Any]]] = {}
+    models: dict[str, bytes] = {}
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    outputs: dict[str, tuple[int, ...]] = {}
+    for path in subjects:
+        generator, _, recipe, facts = load_generator(Path(path))
+        inputs = input_shapes(recipe, len(facts["attributes"]))
+        macs = count_macs(generator, [torch.zeros(size) for size in inputs.values()])
+        counted[path] = macs, sum(parameter.numel() for parameter in generator.parameters()), facts
+        models[f"{path} float32"] = to_tflite(generator, inputs)
+        models[f"{path} int8"] = quantized(models[f"{path} float32"], DEFAULT_VARIANT)
+        shapes[path], outputs[path] = inputs, (1, 2, recipe.grid.rows, recipe.grid.frames)
+    parent = max(
+        (p for p in counted if "trimmed" not in counted[p][2]), key=lambda p: counted[p][0], default=None
+    )
+    if parent is None:
+        raise DarkrackError(
+            "--report", "the parent among the runs", "only trimmed ones", "judge the parent with them"
+        )
+    for path, other in shapes.items():
+        if other != shapes[parent] or outputs[path] != outputs[parent]:
+            raise DarkrackError(
+                path, "a network that makes notes as its parent does", "another recipe", "leave it out"
+            )
+    notes = {name: np.zeros(size, np.float32) for name, size in shapes[parent].items()}
+    times = time_variants({FLOAT32: models[f"{parent} float32"], **models}, notes, outputs[parent])
+    made = []
+    for path, subject in subjects.items():
+        macs, parameters, facts = counted[path]
+        made.append(
+            Candidate(
+                name=subject["name"],
+                path=path,
+                arm=_arm(facts, path == parent),
+                share=macs / counted[parent][0],
+                weight_share=parameters / counted[parent][1],
+                macs=macs,
+                parameters=parameters,
+                file_bytes=len(models[f"{path} int8"]),
+                ram_bytes=ram_bytes(models[f"{path} int8"]),
+                note_us=times[f"{path} int8"].median_us,
+                float32_us=times[f"{path} float32"].median_us,
+                against_parent=times[f"{parent} float32"].median_us / times[f"{path} int8"].median_us,
+                note_j=_energy_j(models[f"{path} int8"], watts),
+                trained_cpu_s=facts["trimmed"]["cpu_s"] if "trimmed" in facts else _trained_s(Path(path)),
+                steps=facts["trimmed"]["steps"] if "trimmed" in facts else facts["step"],
+                keeps=_keeps(subject, subjects[parent]),
+                **_quality(subject),
+            )
+        )
+    return sorted(made, key=lambda one: (-one.macs, one.arm))
+
+
+def _arm(facts: Mapping[str, Any], is_parent: bool) -> str:
+    if "trimmed" not in facts:
+        return "parent" if is_parent else "trained from scratch"
+    trimmed = facts["trimmed"]
+    survivors = {"go-on": "", "early": ", rewound", "fresh": ", fresh weights"}[trimmed["survivors"]]
+    return f"{trimmed['criterion']} per {trimmed['per']}{survivors}"
+
+
+def _quality(subject: Mapping[str, Any]) -> dict[str, Any]:
+    part = subject["parts"]["unseen_notes"]
+    diversity = subject.get("diversity")
+    return {
+        "fad": {ear: tuple(found["estimate"]) for ear, found in part["frechet"].items()},
+        "correlation": statistics.fmean(one["logit"][0] for one in subject["attributes"]),
+        "pitch_cents": subject["pitch"]["median_cents"][0],
+        "diversity": diversity["share"][0] if diversity else None,
+    }
+
+
+def _keeps(subject: Mapping[str, Any], parent: Mapping[str, Any]) -> bool:
+    """FAD by every ear, pitch and correlation within the parent's interval, or TOLERANCE of its figure."""
+    mine, theirs = _quality(subject), _quality(parent)
+    near = all(
+        mine["fad"][ear][0] <= max(high, (1 + TOLERANCE) * value)
+        for ear, (value, _, high) in theirs["fad"].items()
+    )
+    in_tune = mine["pitch_cents"] <= max(
+        parent["pitch"]["median_cents"][2], (1 + TOLERANCE) * parent["pitch"]["median_cents"][0]
+    )
+    obeys = mine["correlation"] >= theirs["correlation"] - TOLERANCE * abs(theirs["correlation"])
+    return bool(near and in_tune and obeys)
+
+
+def ram_bytes(model: bytes) -> int:
+    """The most that a TFLite model's inner tensors take at once: what an interpreter's arena holds at the least.
+
+    Counted over the operators in their order: a tensor lives from the one that makes it to the last that reads it;
+    inputs from the start, outputs to the end. Weights are not in it.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    read = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    most = 0
+    sizes = {
+        0: 4,
+        1: 2,
+        2: 4,
+        3: 1,
+        4: 8,
+        6: 1,
+        7: 2,
+        9: 1,
+    }  # float32, float16, int32, uint8, int64, bool, int16, int8
+    for graph in read.subgraphs:
+        last = len(graph.operators)
+        born: dict[int, int] = dict.fromkeys((int(n) for n in graph.inputs), 0)
+        dies: dict[int, int] = dict.fromkeys((int(n) for n in graph.outputs), last)
+        for place, operator in enumerate(graph.operators):
+            for tensor in (int(n) for n in operator.outputs):
+                born.setdefault(tensor, place)
+                dies.setdefault(tensor, place)
+            for tensor in (int(n) for n in operator.inputs if n >= 0):
+                if tensor in born:
+                    dies[tensor] = max(dies.get(tensor, 0), place)
+        for place in range(last):
+            live = sum(
+                math.prod(int(n) for n in graph.tensors[t].shape) * sizes[graph.tensors[t].type]
+                for t in born
+                if born[t] <= place <= dies.get(t, place)
+            )
+            most = max(most, live)
+    return most
+
+
+def _rapl() -> int | None:
+    try:
+        return int(RAPL.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _energy_j(model: bytes, watts: float) -> float:
+    """Joules a note: of the package by RAPL where it can be read, otherwise CPU time times ``watts``."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=model, num_threads=1)
+    interpreter.allocate_tensors()
+    for details in interpreter.get_input_details():
+        interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
+    interpreter.invoke()
+    before, began_cpu, began = _rapl(), time.process_time(), time.perf_counter()
+    notes = 0
+    while time.perf_counter() - began < METERED_S:
+        interpreter.invoke()
+        notes += 1
+    after = _rapl()
+    if before is not None and after is not None and after > before:
+        return (after - before) * 1e-6 / notes
+    return (time.process_time() - began_cpu) * watts / notes
+
+
+def _trained_s(run: Path) -> float | None:
+    """Seconds that a run's training took by its log: notes a second of every line."""
+    import csv
+
+    from train.recipe import read_recipe
+
+    try:
+        with (run / "log.csv").open(encoding="utf-8") as log:
+            rows = [(int(row["step"]), float(row["notes_per_s"])) for row in csv.DictReader(log)]
+    except OSError:
+        return None
+    batch = read_recipe(run / "recipe.toml")[0].batch
+    seconds, before = 0.0, 0
+    for step, rate in rows:
+        seconds += max(step - before, 0) * batch / rate
+        before = step
+    return round(seconds, 1)
+
+
+def front(candidates: Sequence[Candidate], cost: str, ear: str) -> list[Candidate]:
+    """Those that no other one beats in both ``cost`` and FAD by ``ear``, by rising cost."""
+    kept: list[Candidate] = []
+    for one in sorted(candidates, key=lambda c: (getattr(c, cost), c.fad[ear][0])):
+        if not kept or one.fad[ear][0] < kept[-1].fad[ear][0]:
+            kept.append(one)
+    return kept
+
+
+def _text(
+    candidates: Sequence[Candidate], figures: Mapping[str, Any], ears: Sequence[str], meter: str
+) -> Iterator[str]:
+    yield "# Quality against cost"
+    yield ""
+    yield f"{figures['date']}, {figures['machine']}, effort {figures['effort']['name']}, seed {figures['seed']}."
+    yield (
+        "Microseconds a note: LiteRT with its delegate, one thread, all networks in turn in one run. Energy: "
+        f"{meter}. RAM: inner tensors that live at once. FAD on unseen notes of seen instruments, with its interval."
+    )
+    yield ""
+    head = ["network", "MACs", "of the parent's", "weights", "file kB", "RAM kB", "us int8", "us float32"]
+    head += ["parent's float32 / int8", "uJ a note", "training CPU s", "steps"]
+    head += [f"FAD by {ear}" for ear in ears] + ["correlation", "pitch, cents", "diversity", "as the parent"]
+    yield "| " + " | ".join(head) + " |"
+    yield "|---" * len(head) + "|"
+    for one in candidates:
+        fads = [f"{value:.1f} ({low:.1f} to {high:.1f})" for value, low, high in one.fad.values()]
+        cells = [
+            one.arm, f"{one.macs / 1e6:.2f} M", f"{one.share:.1%}", f"{one.weight_share:.1%}",
+            f"{one.file_bytes / 1e3:.0f}", f"{one.ram_bytes / 1e3:.0f}", f"{one.note_us:.0f}", f"{one.float32_us:.0f}",
+            f"{one.against_parent:.1f}", f"{one.note_j * 1e6:.0f}",
+            "" if one.trained_cpu_s is None else f"{one.trained_cpu_s:.0f}", str(one.steps),
+            *fads, f"{one.correlation:.3f}", f"{one.pitch_cents:.1f}",
+            "" if one.diversity is None else f"{one.diversity:.2f}", "yes" if one.keeps else "no",
+        ]  # fmt: skip
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+    kept = [one for one in candidates if one.keeps and one.arm != "parent"]
+    if kept:
+        least = min(kept, key=lambda one: one.macs)
+        yield (
+            "The smallest that sounds as the parent does (every figure within the parent's interval, or "
+            f"{TOLERANCE:.0%}): {least.arm}, {least.share:.1%} of the MACs, {least.weight_share:.1%} of the weights."
+        )
+    else:
+        yield f"None sounds as the parent does (every figure within the parent's interval, or {TOLERANCE:.0%})."
+    yield ""
+    yield "## What fits where"
+    yield ""
+    smallest = min(kept or candidates, key=lambda one: one.macs)
+    largest = max(candidates, key=lambda one: one.macs)
+    yield (
+        "Estimates, not measured on the boards: notes a second from the MACs and a share of the core's peak "
+        f"({ACHIEVED[0]:.0%} to {ACHIEVED[1]:.0%}); RAM and flash as above, half of the board's RAM at most."
+    )
+    yield ""
+    heads = [f"{one.arm} {one.share:.1%}: fits, notes a second" for one in (largest, smallest)]
+    yield f"| board | its core | {heads[0]} | {heads[1]} |"
+    yield "|---|---|---|---|"
+    for board in BOARDS:
+        cells = []
+        for one in (largest, smallest):
+            fits = one.ram_bytes <= board.ram / 2 and one.file_bytes <= board.flash
+            low, high = (board.macs_per_s * share / one.macs for share in ACHIEVED)
+            cells.append(f"{'yes' if fits else 'no'}, {low:.2g} to {high:.2g}")
+        yield f"| {board.name} | {board.why} | {cells[0]} | {cells[1]} |"
+
+
+def _draw(candidates: Sequence[Candidate], ear: str, path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(15, 5), layout="constrained")
+    arms = sorted({one.arm for one in candidates}, key=lambda arm: (arm != "parent", arm))
+    for axis, (cost, label) in zip(
+        axes,
+        (("macs", "MACs a note"), ("note_us", "us a note, int8"), ("parameters", "parameters")),
+        strict=True,
+    ):
+        for number, arm in enumerate(arms):
+            points = [one for one in candidates if one.arm == arm]
+            values = np.array([one.fad[ear] for one in points])
+            spread = np.abs(values[:, 1:] - values[:, :1]).T
+            axis.errorbar(
+                [getattr(one, cost) for one in points], values[:, 0], spread, label=arm, color=f"C{number}",
+                fmt="*" if arm == "parent" else "o", markersize=12 if arm == "parent" else 5, elinewidth=0.5,
+            )  # fmt: skip
+        best = front(candidates, cost, ear)
+        axis.plot(
+            [getattr(one, cost) for one in best],
+            [one.fad[ear][0] for one in best],
+            "k--",
+            lw=1,
+            label="front",
+        )
+        axis.set_xscale("log")
+        axis.set_xlabel(label)
+        axis.set_ylabel(f"FAD by {ear}, less is better")
+        axis.grid(visible=True, alpha=0.3)
+    axes[0].legend()
+    figure.suptitle("Quality against cost")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
