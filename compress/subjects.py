@@ -160,37 +160,38 @@ class GeneratorSubject:
         mask = sounding_mask(pitch[:, 0].numpy(), self._recipe.grid)
         known = Batch(batch.frames[:half], Condition(*(c[:half] for c in batch.condition)), batch.mask[:half])
 
-        def losses(made: Tensor, taught: Tensor) -> dict[str, Tensor]:
-            width = options.smooth_frames
+        def outputs(made: Tensor, taught: Tensor) -> Tensor:
             heard, wanted = heard_alike(made, taught, self._recipe.grid)
             difference = (heard - wanted) * mask
-            rough = texture(heard, width) - texture(wanted, width)
-            terms = {
-                "outputs": masked_mean(difference[:, :1].abs(), mask)
-                + self._recipe.reconstruction.deviation_weight * deviation_loss(difference, wanted)
-                + options.texture_weight * masked_mean(rough.abs(), mask),
-                "task": resemblance((made * mask)[:half], known, self._recipe)[0],
-            }
-            if self._critic is not None:
-                self._critic.requires_grad_(False)
-                judged = self._critic(made * mask, batch.condition)
-                self._critic.requires_grad_(True)
-                asked = Condition(attributes, pitch, velocity)
-                wish = class_loss(
-                    judged, asked, self._recipe.pitch_range_midi, self._recipe.labels.temperature
-                )
-                # As against the levels in stage two.
-                terms["critic"] = (
-                    F.softplus(-judged.score).mean() + options.class_weight * wish
-                ) / options.reconstruction_weight
-            return terms
+            loss = masked_mean(difference[:, :1].abs(), mask)
+            loss = loss + self._recipe.reconstruction.deviation_weight * deviation_loss(difference, wanted)
+            if options.steps:  # otherwise the parent learned no texture
+                rough = texture(heard, options.smooth_frames) - texture(wanted, options.smooth_frames)
+                loss = loss + options.texture_weight * masked_mean(rough.abs(), mask)
+            return loss
+
+        def task(made: Tensor, _: Tensor) -> Tensor:
+            return resemblance((made * mask)[:half], known, self._recipe)[0]
+
+        def critic(made: Tensor, _: Tensor) -> Tensor:
+            assert self._critic is not None
+            self._critic.requires_grad_(False)
+            judged = self._critic(made * mask, batch.condition)
+            self._critic.requires_grad_(True)
+            asked = Condition(attributes, pitch, velocity)
+            wish = class_loss(judged, asked, self._recipe.pitch_range_midi, self._recipe.labels.temperature)
+            # As against the levels in stage two.
+            return (
+                F.softplus(-judged.score).mean() + options.class_weight * wish
+            ) / options.reconstruction_weight
 
         def after(made: Tensor) -> None:
             if self._critic is not None and self._rival is not None:
                 penalised = step % options.r1_every == 0
                 critic_step(self._critic, self._rival, self._recipe, batch, made * mask, penalised=penalised)
 
-        return Lesson((z, attributes, pitch, velocity, noise), losses, after)
+        terms = {"outputs": outputs, "task": task, "critic": critic}
+        return Lesson((z, attributes, pitch, velocity, noise), terms, after)
 
     def opponents(self) -> dict[str, Any]:
         """See `Subject.opponents`."""
@@ -279,14 +280,17 @@ class ClassifierSubject:
         generator = torch.Generator().manual_seed(2 * abs(step) + (step < 0))
         rows = torch.randint(len(self._lessons.pitch), (count,), generator=generator)
 
-        def losses(made: tuple[Tensor, Tensor], taught: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        def outputs(made: tuple[Tensor, Tensor], taught: tuple[Tensor, Tensor]) -> Tensor:
             apart = [
                 F.kl_div(mine.log_softmax(1), theirs.log_softmax(1), log_target=True, reduction="batchmean")
                 for mine, theirs in zip(made, taught, strict=True)
             ]
-            return {"outputs": torch.stack(apart).sum(), "task": self._lessons.loss(made, rows)}
+            return torch.stack(apart).sum()
 
-        return Lesson(self._lessons.heard(rows, generator), losses)
+        def task(made: tuple[Tensor, Tensor], _: object) -> Tensor:
+            return self._lessons.loss(made, rows)
+
+        return Lesson(self._lessons.heard(rows, generator), {"outputs": outputs, "task": task})
 
     def opponents(self) -> dict[str, Any]:
         """None; see `Subject.opponents`."""

@@ -78,12 +78,12 @@ class Plan:
 class Lesson:
     """Inputs for one pass, and what to make of it.
 
-    ``losses`` gives the terms "outputs" (against the teacher's), "task" and "critic" of what student and teacher made;
+    ``losses``: the terms "outputs" (against the teacher's), "task" and "critic" of what student and teacher made;
     ``after`` is what else learns from what was made, once the student has: a critic.
     """
 
     inputs: tuple[Tensor, ...]
-    losses: Callable[[Any, Any], dict[str, Tensor]]
+    losses: Mapping[str, Callable[[Any, Any], Tensor]]
     after: Callable[[Any], None] = lambda made: None
 
 
@@ -384,8 +384,9 @@ def _scores(subject: Subject, plan: Plan, standing: Standing) -> dict[str, Any]:
 
             with torch.no_grad():
                 taught = subject.network(*lesson.inputs)
-            terms = lesson.losses(network(*lesson.inputs), taught)
-            return sum((terms[name] for name in terms if name in {"outputs", "task"}), start=torch.zeros(()))
+            made = network(*lesson.inputs)
+            terms = [term(made, taught) for name, term in lesson.losses.items() if name in plan.learn]
+            return torch.stack(terms or [lesson.losses["outputs"](made, taught)]).sum()
 
         return loss
 
@@ -504,7 +505,7 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
         with torch.no_grad():
             taught = subject.network(*lesson.inputs)
         made = standing.network(*lesson.inputs)
-    terms = {name: term for name, term in lesson.losses(made, taught).items() if name in plan.learn}
+    terms = {name: term(made, taught) for name, term in lesson.losses.items() if name in plan.learn}
     if "features" in plan.learn:
         terms["features"] = FEATURE_WEIGHT * feature_loss
     standing.optimiser.zero_grad(set_to_none=True)

@@ -207,9 +207,8 @@ def test_lessons_repeat_and_differ_from_step_to_step(trained: Path, data: Path) 
     assert not torch.equal(one.inputs[0], other.inputs[0])
     # The parent differs from itself in nothing.
     made = subject.network(*one.inputs)
-    terms = one.losses(made, made)
-    assert terms["outputs"] == 0
-    assert terms["task"] > 0
+    assert one.losses["outputs"](made, made) == 0
+    assert one.losses["task"](made, made) > 0
 
 
 def test_frames_beyond_what_the_decoder_takes_are_alike_there(trained: Path, data: Path) -> None:
