@@ -119,14 +119,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run",
         type=Path,
+        nargs="?",
         metavar="RUN",
         help="the folder that darkrack train filled; or the word classifier (the judge's)",
     )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the notes it was trained on, labelled")
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="the notes it was trained on, labelled"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where rounds and trimmed networks (or the report) go",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where rounds and trimmed networks go"
+        "--report",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="instead of trimming: quality against cost of the runs in these figures (darkrack evaluate --json), "
+        "parent, trimmed and from scratch, as a table and a picture",
+    )
+    parser.add_argument(
+        "--watts",
+        type=float,
+        default=10.0,
+        help="of one busy core, for energy where no meter can be read (default 10; marked as derived)",
     )
     parser.add_argument(
         "--to",
@@ -184,7 +201,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trim to the last budget, or go on where it was stopped; prints a line a round."""
+    """Trim to the last budget, or go on where it was stopped, and print a line a round; or report."""
+    if args.report:
+        from compress import pareto
+
+        pareto.report(args.report, args.out, args.watts)
+        print((args.out / "report.md").read_text(encoding="utf-8"))
+        return
+    for option, value in (("RUN", args.run), ("--data", args.data)):
+        if value is None:
+            raise DarkrackError(
+                option, "what to trim and the notes it learned from", "nothing", "or --report FILE ..."
+            )
+
     import torch
 
     from compress.subjects import open_subject
