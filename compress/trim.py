@@ -196,7 +196,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learning-rate", type=float, default=1e-3, help="at the start of a round (default 1e-3)"
     )
     parser.add_argument("--floor", type=int, default=8, help="channels that every layer keeps (default 8)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
 
 
