@@ -1,9 +1,9 @@
 """The bundle, `*.rack`: everything an instrument needs to play, in one zip that is stored, not compressed.
 
 Members, in this order: `manifest.json`, `CARD.md`, `golden.npz`, then by name `generator.<variant>.tflite`
-(one at least) and perhaps `generator.onnx`. Nothing else. Nothing is compressed, so a size that is declared
-is the size that is there, and no member can unfold into memory. Little-endian, as PKWARE's APPNOTE 6.3 has
-it:
+(one at least) and perhaps `generator.onnx` and `generator.int8.onnx`. Nothing else. Nothing is compressed, so
+a size that is declared is the size that is there, and no member can unfold into memory. Little-endian, as
+PKWARE's APPNOTE 6.3 has it:
 
     offset      size    content
     0           30      "PK\\3\\4", version 20, flags 0, method 0 (stored), date, CRC-32, size twice,
@@ -71,7 +71,8 @@ GOLDEN_TOLERANCE = (
     1e-4  # x86 and aarch64 agree to 1e-7 without delegates; a wrong model is off by 1e-2 or more
 )
 
-MANIFEST, CARD, GOLDEN, ONNX = "manifest.json", "CARD.md", "golden.npz", "generator.onnx"
+MANIFEST, CARD, GOLDEN = "manifest.json", "CARD.md", "golden.npz"
+ONNX, ONNX_INT8 = "generator.onnx", "generator.int8.onnx"
 BUNDLE = "a bundle (*.rack)"
 AGAIN = "copy or download the file again"
 EXPORT = "export it again with `darkrack export`"
@@ -349,7 +350,7 @@ def _parse(path: Path, data: bytes) -> Bundle:
         if name not in files:
             raise DarkrackError(str(path), f"a member {name}", "none", EXPORT)
     models = {variant.file for variant in manifest.variants.values()}
-    for name in files.keys() - {MANIFEST, CARD, GOLDEN, ONNX} - models:
+    for name in files.keys() - {MANIFEST, CARD, GOLDEN, ONNX, ONNX_INT8} - models:
         raise DarkrackError(f"{path}: {name}", "only members that the format knows", "a stranger", EXPORT)
     for name in sorted((files.keys() | manifest.sha256.keys()) - {MANIFEST}):
         if name not in manifest.sha256 or name not in files:

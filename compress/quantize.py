@@ -1,0 +1,281 @@
+"""The generator in fewer bits: TFLite and ONNX variants.
+
+Every TFLite variant keeps float32 inputs and outputs of the same names, so the device cannot tell them apart but by
+their sound and speed. Inputs are mappings of the generator's input names to float32 arrays, notes first.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device.errors import DarkrackError
+from device.generator import OUTPUT, SIGNATURE
+
+FloatArray = npt.NDArray[np.float32]
+Inputs = Mapping[str, FloatArray]
+
+FLOAT32, FLOAT16, DYNAMIC_INT8 = "float32", "float16", "dynamic_int8"
+STATIC_INT8, MIXED, ONNX_INT8 = "static_int8", "mixed", "onnx_int8"
+LEAST_CALIBRATION_NOTES = 64  # fewer leave the ranges of static activations to chance
+# The part of notes whose extremes a static range covers (TFLite), and the part of values (ONNX Runtime, in percent).
+# One turned knob in 128 notes of the first voice drove a layer to 14 where the others stay under 6, and coarsened all
+# of them: static_int8 gave 20 dB with all of it, 24 so (23 with .99, 24 with .95, 22 with .9); onnx_int8 17, 25 so (21
+# with 99.9). Of the voice kl1e-3, with other labels: 29 and 30; 27 and 29.
+COVERED_NOTES = 0.98
+COVERED_VALUES_PERCENT = 99.99
+
+# What TensorRT's parser takes of ONNX, by onnx-tensorrt's docs/operators.md: marked Y both for TensorRT 8.5 and for
+# 10.15, so for every version of JetPack 6 between them. Its lists end at opset 17 (8.5 and 8.6) and 24 (10.15).
+TENSORRT_OPSET = 17
+TENSORRT_OPERATORS = {
+    "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "AveragePool",
+    "BatchNormalization", "Cast", "Ceil", "Celu", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv",
+    "ConvTranspose", "Cos", "Cosh", "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "Dropout", "Einsum",
+    "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements",
+    "GatherND", "Gemm", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "Greater", "GreaterOrEqual",
+    "GridSample", "GRU", "HardSigmoid", "HardSwish", "Identity", "If", "InstanceNormalization", "IsNaN",
+    "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "Loop", "LpNormalization", "LpPool", "LRN", "LSTM",
+    "MatMul", "Max", "MaxPool", "Mean", "MeanVarianceNormalization", "Min", "Mod", "Mul", "Neg",
+    "NonMaxSuppression", "NonZero", "Not", "OneHot", "Or", "Pad", "ParametricSoftplus", "Pow", "PRelu",
+    "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Range",
+    "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
+    "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize", "ReverseSequence",
+    "RNN", "RoiAlign", "Round", "ScaledTanh", "Scan", "Scatter", "ScatterElements", "ScatterND", "Selu",
+    "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice", "Softmax", "Softplus", "Softsign",
+    "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "TopK",
+    "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep converters' chatter (C++ logs too) off the terminal; where they fail, it is printed after all."""
+    with tempfile.TemporaryFile("w+") as chatter, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch and the converter deprecate parts of themselves
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = os.dup(1), os.dup(2)
+        os.dup2(chatter.fileno(), 1)
+        os.dup2(chatter.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copied in zip((1, 2), kept, strict=True):
+                os.dup2(copied, number)
+                os.close(copied)
+            if failed:
+                chatter.seek(0)
+                print(chatter.read(), file=sys.stderr)
+
+
+# ---- TFLite ----
+
+
+def quantized(float32: bytes, variant: str, calibration: Inputs | None = None) -> bytes:
+    """One variant of a float32 TFLite generator, as TFLite.
+
+    - ``float16``: weights of 16 bits, computed in float32.
+    - ``dynamic_int8``: int8 weights, activations quantised as they come.
+    - ``static_int8``: int8 weights; activations into and out of convolutions and dense layers by ranges that are
+      measured beforehand on ``calibration`` (64 notes at least). All between them stays float32: the quantiser does
+      not take leaky ReLU, and with all that it does take, inputs would be int8.
+    - ``mixed``: dynamic int8, but the layers that hear the attributes first and make the frames last compute in
+      float32, with weights of 16 bits. With the rest static it gave 31 dB instead of 39, and took 1 % less time.
+
+    int8 convolutions have a scale for each channel, dense layers one each: theirs are 2,000 outputs at 12 bytes of
+    scale and zero point, and gave 0.5 dB in 40. Raises DarkrackError for another variant, or too few notes.
+    """
+    with quietly():
+        from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
+        from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+        manager = recipe_manager.RecipeManager()
+        operations, granularity = qtyping.TFLOperationName, qtyping.QuantGranularity
+        half = qtyping.OpQuantizationConfig(
+            weight_tensor_config=qtyping.TensorQuantizationConfig(
+                num_bits=16, dtype=qtyping.TensorDataType.FLOAT
+            ),
+            compute_precision=qtyping.ComputePrecision.FLOAT,
+            explicit_dequantize=True,
+        )
+        ranges = None
+        if variant == FLOAT16:
+            manager.add_quantization_config(".*", operations.ALL_SUPPORTED, half, AlgorithmName.FLOAT_CASTING)
+        elif variant in (DYNAMIC_INT8, MIXED):
+            manager.add_dynamic_config(".*", operations.ALL_SUPPORTED, 8)
+            manager.add_dynamic_config(".*", operations.FULLY_CONNECTED, 8, granularity.TENSORWISE)
+            for name in outer_layers(float32) if variant == MIXED else ():
+                # A layer goes by the names of its outputs, each with a semicolon.
+                for operation in (operations.CONV_2D, operations.FULLY_CONNECTED):
+                    manager.add_quantization_config(
+                        f"^{re.escape(name)};?$", operation, half, AlgorithmName.FLOAT_CASTING
+                    )
+        elif variant == STATIC_INT8:
+            manager.add_static_config(".*", operations.CONV_2D, 8, 8)
+            manager.add_static_config(".*", operations.FULLY_CONNECTED, 8, 8, granularity.TENSORWISE)
+            # The quantiser's own moving average cuts off what half of the notes reach, and gave 18 dB instead of 30:
+            # so every note's extremes are kept, and the ranges drawn from all of them.
+            reader = calibrator.Calibrator(
+                float32,
+                num_threads=1,
+                qsv_update_func=lambda kept, new: {
+                    end: np.concatenate([kept[end], new[end]]) for end in ("min", "max")
+                },
+            )
+            reader.calibrate({SIGNATURE: list(_notes(variant, calibration))}, manager)
+            ranges = {
+                name: {
+                    "min": np.quantile(ends["min"], 1 - COVERED_NOTES, axis=0, keepdims=True),
+                    "max": np.quantile(ends["max"], COVERED_NOTES, axis=0, keepdims=True),
+                }
+                for name, ends in reader.get_model_qsvs().items()
+            }
+        else:
+            wanted = ", ".join((FLOAT16, DYNAMIC_INT8, STATIC_INT8, MIXED))
+            raise DarkrackError("variant", f"one of {wanted}", variant)
+        work = quantizer.Quantizer(float32, manager.get_quantization_recipe())
+        return bytes(work.quantize(ranges, enable_progress_report=False).quantized_model)
+
+
+def outer_layers(tflite: bytes) -> set[str]:
+    """The layers between which a generator's other layers lie, by the names of their output tensors.
+
+    The weighted operations that `attributes` reaches through no other one, and those that reach `frames` so. Found by
+    walking the graph, because its order and its inner names are the converter's affair.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite))
+    signature = next(one for one in model.signatureDefs if one.signatureKey == SIGNATURE.encode())
+    graph = model.subgraphs[signature.subgraphIndex]
+    weighted = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED}
+    makers: dict[int, list[Any]] = collections.defaultdict(list)
+    users: dict[int, list[Any]] = collections.defaultdict(list)
+    for operation in graph.operators:
+        for number in operation.outputs:
+            makers[int(number)].append(operation)
+        for number in operation.inputs:
+            users[int(number)].append(operation)
+
+    def nearest(tensor: int, steps: Mapping[int, list[Any]], onwards: str) -> Iterator[str]:
+        reached, waiting = {tensor}, [tensor]
+        while waiting:
+            for operation in steps.get(waiting.pop(), ()):
+                code = model.operatorCodes[operation.opcodeIndex]
+                if max(code.builtinCode, code.deprecatedBuiltinCode) in weighted:
+                    yield graph.tensors[operation.outputs[0]].name.decode()
+                else:
+                    fresh = {int(number) for number in getattr(operation, onwards)} - reached
+                    reached |= fresh
+                    waiting += fresh
+
+    heard = {one.name: int(one.tensorIndex) for one in signature.inputs}
+    made = {one.name: int(one.tensorIndex) for one in signature.outputs}
+    return {
+        *nearest(heard[b"attributes"], users, "outputs"),
+        *nearest(made[OUTPUT.encode()], makers, "inputs"),
+    }
+
+
+def _notes(variant: str, calibration: Inputs | None) -> Iterator[dict[str, FloatArray]]:
+    """The notes of ``calibration`` one by one, as inputs with a batch of 1."""
+    count = min(map(len, calibration.values())) if calibration else 0
+    if calibration is None or count < LEAST_CALIBRATION_NOTES:
+        expected = f"at least {LEAST_CALIBRATION_NOTES} notes to calibrate on"
+        raise DarkrackError(f"variant {variant}", expected, str(count))
+    for note in range(count):
+        yield {name: values[note : note + 1] for name, values in calibration.items()}
+
+
+# ---- ONNX ----
+
+
+def onnx_int8(model: bytes, calibration: Inputs) -> bytes:
+    """A float32 ONNX generator with its convolutions and dense layers in int8, for TensorRT (QDQ form).
+
+    Weights by channel; activations symmetric around zero, which is all that TensorRT has; biases stay float32 and
+    outputs of layers are not quantised, as NVIDIA advises (TensorRT documentation, "Explicit quantization"). The CPU of
+    ONNX Runtime computes it too, but no faster than float32. ``calibration`` as in `quantized`, whose errors it has.
+    """
+    with quietly():
+        import onnx
+        from onnxruntime import quantization
+
+        class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+            def __init__(self) -> None:
+                self.notes = _notes(ONNX_INT8, calibration)
+
+            def get_next(self) -> dict[str, FloatArray] | None:
+                return next(self.notes, None)
+
+        layers = ["Conv", "Gemm"]
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "int8.onnx"
+            quantization.quantize_static(
+                onnx.load_from_string(model),
+                target,
+                Reader(),
+                quant_format=quantization.QuantFormat.QDQ,
+                op_types_to_quantize=layers,
+                per_channel=True,
+                activation_type=quantization.QuantType.QInt8,
+                weight_type=quantization.QuantType.QInt8,
+                calibrate_method=quantization.CalibrationMethod.Percentile,
+                extra_options={
+                    "CalibPercentile": COVERED_VALUES_PERCENT,
+                    "ActivationSymmetric": True,
+                    "WeightSymmetric": True,
+                    "QuantizeBias": False,
+                    "OpTypesToExcludeOutputQuantization": layers,
+                },
+            )
+            return target.read_bytes()
+
+
+def check_tensorrt(model: bytes, where: str) -> Mapping[str, int]:
+    """How often each operator stands in an ONNX model, all of which TensorRT's parser takes.
+
+    Raises DarkrackError naming ``where`` and the operator (or opset, or zero point) that it does not take; ONNX
+    Runtime would then cut the graph up, and compute the rest on the CPU. Source: TENSORRT_OPERATORS.
+    """
+    import onnx
+
+    loaded = onnx.load_from_string(model)
+    opset = max((one.version for one in loaded.opset_import if one.domain in ("", "ai.onnx")), default=0)
+    if opset > TENSORRT_OPSET:
+        raise DarkrackError(where, f"opset {TENSORRT_OPSET} at most, for TensorRT", f"opset {opset}")
+    constants = {one.name: one for one in loaded.graph.initializer}
+    counts: collections.Counter[str] = collections.Counter()
+    for node in loaded.graph.node:
+        name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        counts[name] += 1
+        if name not in TENSORRT_OPERATORS:
+            hint = "write that part of the network with other operations"
+            raise DarkrackError(where, "operators that TensorRT takes", f"{name} ({node.name})", hint)
+        if name in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 2:
+            zero = constants.get(node.input[2])
+            if (
+                zero is None
+                or zero.data_type != onnx.TensorProto.INT8
+                or onnx.numpy_helper.to_array(zero).any()
+            ):
+                got = f"another in {name} ({node.name})"
+                raise DarkrackError(where, "int8 zero points that are 0, for TensorRT", got)
+    return dict(counts)

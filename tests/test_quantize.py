@@ -1,0 +1,235 @@
+"""Quantising: every variant is played by the runtime it is for, and what is wrong with one is found."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+from training import write_recipe
+
+from compress import quantize
+from compress.export import snr_db, to_onnx, to_tflite
+from device.errors import DarkrackError
+from device.generator import OUTPUT, Network
+from train.networks import Generator
+from train.recipe import read_recipe
+
+FloatArray = npt.NDArray[np.float32]
+Inputs = dict[str, FloatArray]
+
+ATTRIBUTES = 3
+SHAPES = {
+    "z": (1, 4),
+    "attributes": (1, ATTRIBUTES),
+    "pitch": (1, 1),
+    "velocity": (1, 1),
+    "noise": (1, 4, 32),
+}
+FRAMES = (1, 2, 12, 32)
+FIRST_DENSE = (
+    16,
+    4 + ATTRIBUTES + 7 + 1,
+)  # the embedding by z, attributes, hats from 48 to 72 by 4, velocity
+HEAD = (2 * 12, 1, 1, 8)  # level and deviation of each row by the last scale's channels
+INTEGERS = {schema.TensorType.INT8}
+
+
+def notes(count: int, seed: int) -> Inputs:
+    random = np.random.default_rng(seed)
+    return {
+        "z": random.standard_normal((count, 4), np.float32),
+        "attributes": random.random((count, ATTRIBUTES), np.float32),
+        "pitch": random.uniform(48, 72, (count, 1)).astype(np.float32),
+        "velocity": random.random((count, 1), np.float32),
+        "noise": random.standard_normal((count, 4, 32), np.float32),
+    }
+
+
+def made(generator: Generator, asked: Mapping[str, FloatArray]) -> FloatArray:
+    with torch.no_grad():
+        return generator(*(torch.from_numpy(asked[name]) for name in SHAPES)).numpy()
+
+
+def played(model: bytes, asked: Mapping[str, FloatArray]) -> FloatArray:
+    network = Network(model, "model", SHAPES, FRAMES)
+    count = len(asked["z"])
+    return np.concatenate([network({key: asked[key][n : n + 1] for key in SHAPES}) for n in range(count)])
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    """As wide as the tests' recipe says, with every path open, as training leaves them."""
+    torch.manual_seed(0)
+    recipe = read_recipe(write_recipe(tmp_path_factory.mktemp("recipe")))[0]
+    network = Generator(recipe.generator, recipe.grid, ATTRIBUTES, recipe.pitch_range_midi)
+    for parameter in network.parameters():
+        with torch.no_grad():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def float32(generator: Generator) -> bytes:
+    return to_tflite(generator, SHAPES)
+
+
+@pytest.fixture(scope="module")
+def float_onnx(generator: Generator) -> bytes:
+    return to_onnx(generator, SHAPES)
+
+
+LAYERS = 2 + 1 + 3 + 3 * 2 + 2 * 2 + 1  # embedding, start, FiLM, convolutions, noise, head
+PROOF = notes(12, 1)
+CALIBRATION = notes(quantize.LEAST_CALIBRATION_NOTES, 2)
+
+# ---- TFLite ----
+
+
+def layers(model: bytes) -> list[tuple[tuple[int, ...], int, int]]:
+    """Of every convolution and dense layer: shape and type of its weights, type of what goes in."""
+    whole = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    graph = whole.subgraphs[0]
+    weighted = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED}
+    found = []
+    for operation in graph.operators:
+        code = whole.operatorCodes[operation.opcodeIndex]
+        if max(code.builtinCode, code.deprecatedBuiltinCode) in weighted:
+            given_, weights = (graph.tensors[n] for n in operation.inputs[:2])
+            found.append((tuple(int(size) for size in weights.shape), weights.type, given_.type))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("variant", "least_db"), [("float16", 50), ("dynamic_int8", 25), ("static_int8", 20), ("mixed", 25)]
+)
+def test_a_variant_sounds_like_float32_and_is_smaller(
+    generator: Generator, float32: bytes, variant: str, least_db: float
+) -> None:
+    model = quantize.quantized(float32, variant, CALIBRATION)
+    assert snr_db(made(generator, PROOF), played(model, PROOF)) > least_db
+    assert len(model) < len(float32)
+
+
+def test_static_layers_compute_in_int8_and_what_lies_between_does_not(float32: bytes) -> None:
+    static = quantize.quantized(float32, "static_int8", CALIBRATION)
+    assert len(layers(static)) == len(layers(float32)) == LAYERS
+    assert {kinds for _, *kinds_ in layers(static) for kinds in kinds_} == INTEGERS
+    whole = flatbuffer_utils.read_model_from_bytearray(bytearray(static))
+    graph = whole.subgraphs[0]
+    for operation in graph.operators:
+        if whole.operatorCodes[operation.opcodeIndex].builtinCode == schema.BuiltinOperator.LEAKY_RELU:
+            assert graph.tensors[operation.inputs[0]].type == schema.TensorType.FLOAT32
+
+
+def test_static_ranges_come_from_the_notes(generator: Generator, float32: bytes) -> None:
+    silent = {name: np.zeros_like(values) for name, values in CALIBRATION.items()}
+    wanted = made(generator, PROOF)
+    blind = snr_db(wanted, played(quantize.quantized(float32, "static_int8", silent), PROOF))
+    heard = snr_db(wanted, played(quantize.quantized(float32, "static_int8", CALIBRATION), PROOF))
+    assert heard > blind + 6
+
+
+def test_one_wild_note_does_not_coarsen_the_rest(generator: Generator, float32: bytes) -> None:
+    wild = {name: values.copy() for name, values in CALIBRATION.items()}
+    wild["z"][7] *= 30
+    wanted = made(generator, PROOF)
+    heard = [
+        snr_db(wanted, played(quantize.quantized(float32, "static_int8", one), PROOF))
+        for one in (CALIBRATION, wild)
+    ]
+    assert heard[1] > heard[0] - 3
+
+
+@pytest.mark.parametrize("variant", ["static_int8", "onnx_int8"])
+@pytest.mark.parametrize("count", [0, 63])
+def test_too_few_notes_to_calibrate_on(float32: bytes, float_onnx: bytes, variant: str, count: int) -> None:
+    few = {name: values[:count] for name, values in CALIBRATION.items()}
+    makers = {
+        "static_int8": lambda: quantize.quantized(float32, "static_int8", few),
+        "onnx_int8": lambda: quantize.onnx_int8(float_onnx, few),
+    }
+    with pytest.raises(DarkrackError, match=rf"{variant}: expected at least 64 notes .* got {count}"):
+        makers[variant]()
+
+
+def test_an_unknown_variant(float32: bytes) -> None:
+    with pytest.raises(DarkrackError, match=r"expected one of float16, .* got int4"):
+        quantize.quantized(float32, "int4")
+
+
+def test_mixed_keeps_the_first_dense_layer_and_the_head(float32: bytes) -> None:
+    assert len(quantize.outer_layers(float32)) == 2
+    kinds = collections.defaultdict(set)
+    for shape, weights, _ in layers(quantize.quantized(float32, "mixed")):
+        kinds[shape].add(weights)
+    assert kinds.pop(FIRST_DENSE) == kinds.pop(HEAD) == {schema.TensorType.FLOAT32}
+    assert set().union(*kinds.values()) == INTEGERS
+
+
+# ---- ONNX ----
+
+
+def run_onnx(model: bytes, asked: Mapping[str, FloatArray]) -> FloatArray:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    count = len(asked["z"])
+    return np.concatenate(
+        [session.run([OUTPUT], {key: asked[key][n : n + 1] for key in SHAPES})[0] for n in range(count)]
+    )
+
+
+def test_onnx_int8_sounds_like_float32_and_is_for_tensorrt(generator: Generator, float_onnx: bytes) -> None:
+    model = quantize.onnx_int8(float_onnx, CALIBRATION)
+    assert snr_db(made(generator, PROOF), run_onnx(model, PROOF)) > 18
+    counts = quantize.check_tensorrt(model, "x.onnx")
+    before = quantize.check_tensorrt(float_onnx, "x.onnx")
+    assert before["Conv"] + before["Gemm"] == LAYERS
+    assert {name: counts[name] for name in before} == before, "only pairs of Q and DQ are added"
+    # A pair for what goes into a layer; weights are int8 already.
+    assert counts.keys() - before.keys() == {"QuantizeLinear", "DequantizeLinear"}
+    assert counts["DequantizeLinear"] == LAYERS + counts["QuantizeLinear"]
+
+
+def broken(model: bytes, how: str) -> bytes:
+    loaded = onnx.load_from_string(model)
+    graph: Any = loaded.graph
+    if how == "sequence":
+        graph.node.add(op_type="SequenceAt", name="planted")
+    elif how == "domain":
+        graph.node.add(op_type="Conv", domain="com.microsoft", name="planted")
+    elif how == "opset":
+        loaded.opset_import[0].version = 18
+    else:
+        named = {one.name: one for one in graph.initializer}
+        pair = next(node for node in graph.node if node.op_type == "QuantizeLinear")
+        kind = np.uint8 if how == "unsigned" else np.int8
+        named[pair.input[2]].CopyFrom(
+            onnx.numpy_helper.from_array(np.array(0 if how == "unsigned" else 3, kind), pair.input[2])
+        )
+    return loaded.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ("sequence", "SequenceAt (planted)"),
+        ("domain", "com.microsoft.Conv (planted)"),
+        ("opset", "opset 17 at most, for TensorRT, got opset 18"),
+        ("shifted", "another in QuantizeLinear"),
+        ("unsigned", "another in QuantizeLinear"),
+    ],
+)
+def test_what_tensorrt_does_not_take_is_named(float_onnx: bytes, how: str, named: str) -> None:
+    model = broken(quantize.onnx_int8(float_onnx, CALIBRATION), how)
+    with pytest.raises(DarkrackError) as caught:
+        quantize.check_tensorrt(model, "x.onnx")
+    assert caught.value.where == "x.onnx"
+    assert named in str(caught.value)
