@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -233,3 +233,46 @@ def test_what_tensorrt_does_not_take_is_named(float_onnx: bytes, how: str, named
         quantize.check_tensorrt(model, "x.onnx")
     assert caught.value.where == "x.onnx"
     assert named in str(caught.value)
+
+
+# ---- Fine-tuning ----
+
+
+def test_fine_tuning_wins_back_what_int8_lost(generator: Generator, float32: bytes) -> None:
+    def batches() -> Iterator[list[torch.Tensor]]:
+        for step in range(1000):
+            yield [torch.from_numpy(notes(8, 100 + step)[name]) for name in SHAPES]
+
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    tuned = quantize.fine_tuned(generator, batches(), steps=100)
+
+    wanted, asked = made(generator, PROOF), PROOF
+    int8_db = [
+        snr_db(wanted, played(quantize.quantized(model, "dynamic_int8"), asked))
+        for model in (float32, to_tflite(tuned, SHAPES))
+    ]
+    assert int8_db[1] > int8_db[0]
+
+    assert type(tuned) is Generator
+    assert tuned.state_dict().keys() == before.keys()
+    for name, module in tuned.named_modules():
+        assert not module._forward_pre_hooks, name
+        assert not module._forward_hooks, name
+        assert not hasattr(module, "parametrizations"), name
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in tuned.parameters())
+    assert not tuned.training
+    for name, value in generator.state_dict().items():
+        assert torch.equal(value, before[name]), f"{name} of the given generator was changed"
+    moved = [not torch.equal(value, before[name]) for name, value in tuned.state_dict().items()]
+    assert any(moved)
+
+
+def test_a_fine_tuned_generator_leaves_what_breaks_off_clean(generator: Generator) -> None:
+    def batches() -> Iterator[list[torch.Tensor]]:
+        yield [torch.from_numpy(notes(2, 0)[name]) for name in SHAPES]
+        raise OSError("no more notes")
+
+    with pytest.raises(OSError, match="no more notes"):
+        quantize.fine_tuned(generator, batches(), steps=3)
+    assert not any(module._forward_pre_hooks for module in generator.modules())
+    assert not any(parameter.requires_grad for parameter in generator.parameters())
