@@ -1,4 +1,4 @@
-"""The generator in fewer bits: TFLite and ONNX variants, and fine-tuning against the loss.
+"""The generator in fewer bits: TFLite and ONNX variants, fine-tuning against the loss, and which variant ships.
 
 Every TFLite variant keeps float32 inputs and outputs of the same names, so the device cannot tell them apart but by
 their sound and speed. Inputs are mappings of the generator's input names to float32 arrays, notes first.
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -345,3 +346,49 @@ def fine_tuned(
             hook.remove()
     student.zero_grad(set_to_none=True)
     return student.requires_grad_(False)
+
+
+# ---- Which variant ships ----
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What counts of one variant: speed, size, and what the judge heard (`darkrack evaluate`)."""
+
+    ms_per_note: float
+    size_bytes: int
+    fad: float  # Fréchet distance to real notes; the lower the better
+    pitch_cents: float  # median distance of the pitch that sounds from the one asked for
+    correlation: float  # mean, between attributes asked for and heard; the higher the better
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How much worse than float32 a variant may be and still ship."""
+
+    fad_share: float = 0.1  # of float32's; or, where that is more,
+    fad: float = 0.2
+    pitch_cents: float = 1.0
+    correlation: float = 0.02
+
+    def hold(self, variant: Measured, float32: Measured) -> bool:
+        """Whether ``variant`` stays within them; what is NaN does not."""
+        return (
+            variant.fad <= float32.fad + max(self.fad_share * float32.fad, self.fad)
+            and variant.pitch_cents <= float32.pitch_cents + self.pitch_cents
+            and variant.correlation >= float32.correlation - self.correlation
+        )
+
+
+def choose(measured: Mapping[str, Measured], margins: Margins = Margins()) -> str:
+    """The name of the variant that plays by default: the fastest that stays within the margins of float32.
+
+    float32 itself always may; of equally fast ones the smallest file, then the first name. DarkrackError without
+    float32, because there is nothing to compare with then.
+    """
+    if FLOAT32 not in measured:
+        raise DarkrackError("variants", f"{FLOAT32} among them", ", ".join(measured) or "none")
+    fit = {
+        name: one for name, one in measured.items() if name == FLOAT32 or margins.hold(one, measured[FLOAT32])
+    }
+    return min(fit, key=lambda name: (fit[name].ms_per_note, fit[name].size_bytes, name))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,10 +16,13 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
+from hypothesis import given
+from hypothesis import strategies as st
 from training import write_recipe
 
 from compress import quantize
 from compress.export import snr_db, to_onnx, to_tflite
+from compress.quantize import FLOAT32, Margins, Measured, choose
 from device.errors import DarkrackError
 from device.generator import OUTPUT, Network
 from train.networks import Generator
@@ -276,3 +281,91 @@ def test_a_fine_tuned_generator_leaves_what_breaks_off_clean(generator: Generato
         quantize.fine_tuned(generator, batches(), steps=3)
     assert not any(module._forward_pre_hooks for module in generator.modules())
     assert not any(parameter.requires_grad for parameter in generator.parameters())
+
+
+# ---- Which variant ships ----
+
+MEASURED = st.builds(
+    Measured,
+    ms_per_note=st.floats(0.01, 10),
+    size_bytes=st.integers(1, 10**7),
+    fad=st.floats(0, 20) | st.just(math.nan),
+    pitch_cents=st.floats(0, 50) | st.just(math.nan),
+    correlation=st.floats(-1, 1) | st.just(math.nan),
+)
+VARIANTS = st.dictionaries(st.sampled_from(["float16", "dynamic_int8", "static_int8", "mixed"]), MEASURED)
+MARGINS = st.builds(Margins, st.floats(0, 1), st.floats(0, 1), st.floats(0, 5), st.floats(0, 0.5))
+
+
+@given(MEASURED, VARIANTS, MARGINS)
+def test_the_choice_never_breaks_a_margin_and_is_never_slower(
+    float32: Measured, others: dict[str, Measured], margins: Margins
+) -> None:
+    measured = {FLOAT32: float32, **others}
+    chosen = choose(measured, margins)
+    one = measured[chosen]
+    if chosen != FLOAT32:
+        assert (
+            one.fad <= max(1.0, 1 + margins.fad_share) * float32.fad or one.fad <= float32.fad + margins.fad
+        )
+        assert one.pitch_cents - float32.pitch_cents <= margins.pitch_cents + 1e-9
+        assert float32.correlation - one.correlation <= margins.correlation + 1e-9
+    assert one.ms_per_note <= float32.ms_per_note
+    for name, other in measured.items():
+        if margins.hold(other, float32):
+            assert (one.ms_per_note, one.size_bytes) <= (other.ms_per_note, other.size_bytes), name
+
+
+@given(MEASURED, VARIANTS, MEASURED)
+def test_a_slower_variant_changes_nothing(
+    float32: Measured, others: dict[str, Measured], another: Measured
+) -> None:
+    measured = {FLOAT32: float32, **others}
+    chosen = choose(measured)
+    slower = dataclasses.replace(another, ms_per_note=measured[chosen].ms_per_note + another.ms_per_note)
+    assert choose({**measured, "slower": slower}) == chosen
+
+
+@given(MEASURED, VARIANTS)
+def test_the_order_of_variants_changes_nothing(float32: Measured, others: dict[str, Measured]) -> None:
+    measured = {FLOAT32: float32, **others}
+    assert choose(dict(reversed(measured.items()))) == choose(measured)
+
+
+@given(MEASURED, VARIANTS, MARGINS)
+def test_wider_margins_never_choose_a_slower_one(
+    float32: Measured, others: dict[str, Measured], margins: Margins
+) -> None:
+    measured = {FLOAT32: float32, **others}
+    wider = Margins(
+        *(value + 0.1 for value in (margins.fad_share, margins.fad, margins.pitch_cents, margins.correlation))
+    )
+    slow, fast = measured[choose(measured, margins)], measured[choose(measured, wider)]
+    assert fast.ms_per_note <= slow.ms_per_note
+
+
+FLOAT = Measured(ms_per_note=0.2, size_bytes=3_000_000, fad=6.0, pitch_cents=0.3, correlation=0.5)
+INT8 = Measured(ms_per_note=0.08, size_bytes=800_000, fad=6.5, pitch_cents=1.2, correlation=0.49)
+
+
+@pytest.mark.parametrize(
+    ("float32", "change", "chosen"),
+    [
+        (FLOAT, {}, "int8"),
+        (FLOAT, {"fad": 6.61}, FLOAT32),  # 10 % of 6
+        (FLOAT, {"pitch_cents": 1.31}, FLOAT32),
+        (FLOAT, {"correlation": 0.479}, FLOAT32),
+        (FLOAT, {"fad": math.nan}, FLOAT32),
+        (FLOAT, {"ms_per_note": 0.21}, FLOAT32),
+        (FLOAT, {"ms_per_note": 0.2}, "int8"),  # the smaller file
+        (dataclasses.replace(FLOAT, fad=1.0), {"fad": 1.19}, "int8"),  # .2 is more than 10 %
+        (dataclasses.replace(FLOAT, fad=1.0), {"fad": 1.21}, FLOAT32),
+    ],
+)
+def test_choices_by_hand(float32: Measured, change: dict[str, float], chosen: str) -> None:
+    assert choose({FLOAT32: float32, "int8": dataclasses.replace(INT8, **change)}) == chosen
+
+
+def test_there_is_no_choice_without_float32() -> None:
+    with pytest.raises(DarkrackError, match="expected float32 among them, got int8"):
+        choose({"int8": INT8})
