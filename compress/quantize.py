@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -392,3 +393,69 @@ def choose(measured: Mapping[str, Measured], margins: Margins = Margins()) -> st
         name: one for name, one in measured.items() if name == FLOAT32 or margins.hold(one, measured[FLOAT32])
     }
     return min(fit, key=lambda name: (fit[name].ms_per_note, fit[name].size_bytes, name))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one variant takes for a note on this machine, in microseconds, and relative to float32."""
+
+    median_us: float
+    p90_us: float
+    ratio: float  # median over the rounds of a round's median by float32's in that round
+
+
+def time_variants(
+    models: Mapping[str, bytes], inputs: Inputs, output: tuple[int, ...], rounds: int = 30, notes: int = 10
+) -> dict[str, Timing]:
+    """Time TFLite variants side by side: in one process, on one thread, in turns, so that what else the machine does
+    falls on all of them.
+
+    ``inputs`` holds one note (a batch of 1), ``output`` is the shape of its frames. Only LiteRT's invoke is timed,
+    ``notes`` times a round after two that are not. DarkrackError without float32, or where frames have another shape or
+    are not finite: a variant that does not work has no speed.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    if FLOAT32 not in models:
+        raise DarkrackError("variants", f"{FLOAT32} among them", ", ".join(models) or "none")
+    interpreters: dict[str, Any] = {}
+    places: dict[str, dict[str, int]] = {}
+    for name, model in models.items():
+        interpreter = Interpreter(model_content=model, num_threads=1)
+        interpreter.allocate_tensors()
+        runner = interpreter.get_signature_runner(SIGNATURE)
+        places[name] = {key: one["index"] for key, one in runner.get_input_details().items()}
+        target = runner.get_output_details()[OUTPUT]["index"]
+        del runner  # the interpreter does not run while something else holds its insides
+        interpreters[name] = interpreter
+        for key, place in places[name].items():
+            interpreter.set_tensor(place, inputs[key])
+        interpreter.invoke()
+        frames = interpreter.get_tensor(target)
+        if frames.shape != output or not np.isfinite(frames).all():
+            got = f"shape {frames.shape}, {np.count_nonzero(~np.isfinite(frames))} not finite"
+            raise DarkrackError(f"variant {name}", f"finite frames of shape {output}", got)
+    taken_us: dict[str, list[list[float]]] = {name: [] for name in models}
+    order = list(models)
+    for _ in range(rounds):
+        for name in order:
+            interpreter = interpreters[name]
+            for key, place in places[name].items():
+                interpreter.set_tensor(place, inputs[key])
+            for _ in range(2):  # the caches hold another variant's weights
+                interpreter.invoke()
+            taken_us[name].append([])
+            for _ in range(notes):
+                began_ns = time.perf_counter_ns()
+                interpreter.invoke()
+                taken_us[name][-1].append((time.perf_counter_ns() - began_ns) / 1e3)
+        order.append(order.pop(0))
+    medians = {name: np.median(taken, axis=1) for name, taken in taken_us.items()}
+    return {
+        name: Timing(
+            float(np.median(taken)),
+            float(np.quantile(taken, 0.9)),
+            float(np.median(medians[name] / medians[FLOAT32])),
+        )
+        for name, taken in taken_us.items()
+    }

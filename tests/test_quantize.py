@@ -369,3 +369,26 @@ def test_choices_by_hand(float32: Measured, change: dict[str, float], chosen: st
 def test_there_is_no_choice_without_float32() -> None:
     with pytest.raises(DarkrackError, match="expected float32 among them, got int8"):
         choose({"int8": INT8})
+
+
+def test_timing_side_by_side(float32: bytes) -> None:
+    models = {FLOAT32: float32, "dynamic_int8": quantize.quantized(float32, "dynamic_int8")}
+    timings = quantize.time_variants(models, notes(1, 3), FRAMES, rounds=4, notes=3)
+    assert timings.keys() == models.keys()
+    assert timings[FLOAT32].ratio == 1
+    for timing in timings.values():
+        assert 0 < timing.median_us <= timing.p90_us
+        assert timing.ratio > 0
+
+
+def test_what_does_not_work_has_no_speed(float32: bytes) -> None:
+    asked = notes(1, 3)
+    with pytest.raises(DarkrackError, match="expected float32 among them"):
+        quantize.time_variants({"mixed": float32}, asked, FRAMES)
+    with pytest.raises(
+        DarkrackError, match=r"variant float32: expected finite frames of shape \(1, 2, 12, 33\)"
+    ):
+        quantize.time_variants({FLOAT32: float32}, asked, (1, 2, 12, 33))
+    asked["velocity"][:] = np.nan
+    with pytest.raises(DarkrackError, match=r"768 not finite"):
+        quantize.time_variants({FLOAT32: float32}, asked, FRAMES)
