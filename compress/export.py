@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
     made = export(args.run, args.out, args.name, tuple(args.variants))
     parity = made.manifest.parity_db
     for hop, snr_db in parity.items():
-        print(f"{hop:<32}{snr_db:7.1f} dB")
+        print(f"{hop:<36}{snr_db:7.1f} dB")
     size = args.out.stat().st_size
     print(
         f"{args.out}: {size} bytes, {made.manifest.parameters} parameters, {made.manifest.macs / 1e6:.1f} MMAC a note"
