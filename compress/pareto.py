@@ -134,9 +134,9 @@ def _figures(path: Path) -> dict[str, Any]:
 def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Candidate]:
     import torch
 
-    from compress.export import DEFAULT_VARIANT, to_tflite
+    from compress.export import to_tflite
     from compress.prune import count_macs
-    from compress.quantize import FLOAT32, quantized, time_variants
+    from compress.quantize import DYNAMIC_INT8, FLOAT32, quantized, time_variants
     from train.stages import input_shapes, load_generator
 
     counted: dict[str, tuple[int, int, dict[str, Any]]] = {}
@@ -149,7 +149,7 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
         macs = count_macs(generator, [torch.zeros(size) for size in inputs.values()])
         counted[path] = macs, sum(parameter.numel() for parameter in generator.parameters()), facts
         models[f"{path} float32"] = to_tflite(generator, inputs)
-        models[f"{path} int8"] = quantized(models[f"{path} float32"], DEFAULT_VARIANT)
+        models[f"{path} int8"] = quantized(models[f"{path} float32"], DYNAMIC_INT8)
         shapes[path], outputs[path] = inputs, (1, 2, recipe.grid.rows, recipe.grid.frames)
     parent = max(
         (p for p in counted if "trimmed" not in counted[p][2]), key=lambda p: counted[p][0], default=None

@@ -199,12 +199,13 @@ class GeneratorSubject:
 
     def measure_ms(self, network: nn.Module) -> float:
         """Median of dynamic int8 through LiteRT with its delegate, one thread; see `Subject.measure_ms`."""
-        from compress.export import DEFAULT_VARIANT, quantized, to_tflite
+        from compress.export import to_tflite
+        from compress.quantize import DYNAMIC_INT8, quantized
         from device.generator import Network
 
         inputs = self._inputs()
         shape = (1, 2, self._recipe.grid.rows, self._recipe.grid.frames)
-        model = quantized(to_tflite(copy.deepcopy(network).eval(), inputs), DEFAULT_VARIANT)
+        model = quantized(to_tflite(copy.deepcopy(network).eval(), inputs), DYNAMIC_INT8)
         player = Network(model, "the trimmed network", inputs, shape)
         tensors = {name: np.zeros(size, np.float32) for name, size in inputs.items()}
         return _median_ms(lambda: player(tensors))
