@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 CLASSIFIER = "classifier"
 TIMED_CALLS = 300
-# One in eight notes of a lesson: asked for labels that no note has, networks are three times as far apart as for others,
-# and at one in four half of the gradient came from there.
+# One in eight notes of a lesson: asked for labels that no note has, networks are three times as far apart as for
+# others, and at one in four half of the gradient came from there.
 PUSHED_SHARE = 8
 
 
