@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from training import write_recipe
 
-from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator
-from train.recipe import Recipe, read_recipe
+from device.partials import Partials
+from train import networks
+from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Widths
+from train.recipe import GeneratorShape, Recipe, read_recipe
 
 ATTRIBUTES = 3
 
@@ -55,6 +59,45 @@ def test_every_input_is_heard(recipe: Recipe, which: int) -> None:
     before = generator(*inputs)
     inputs[which] = inputs[which] + 0.3
     assert (generator(*inputs) - before).abs().max() > 1e-4
+
+
+def generator_of(channels: tuple[int, ...], frames: int, noise_scales: int) -> Generator:
+    """One whose layers all have other widths than its recipe says, as a trimmed one has, drawn by a fixed seed."""
+    torch.manual_seed(0)
+    shape = GeneratorShape(4, (8,) * len(channels), 16, 2, noise_scales)
+    widths = Widths(hidden=7, embedding=5, start=3, channels=channels)
+    return awake(Generator(shape, Partials(rows=12, frames=frames), ATTRIBUTES, (48, 72), widths))
+
+
+def worst_of_slices(generator: Generator, frames: int, length: int, begins: list[int]) -> float:
+    """The largest difference between slices and the same frames of the whole."""
+    z, noise, asked = torch.randn(2, 4), torch.randn(2, 4, frames), condition(2)
+    with torch.no_grad():
+        whole = generator(z, *asked, noise)
+        made = [generator.slice(z, asked, noise, torch.full((1, 1), float(b)), length) for b in begins]
+    assert {frames.shape for frames in made} == {(2, 2, 12, length)}
+    pairs = zip(begins, made, strict=True)
+    return max(float((frames - whole[..., b : b + length]).abs().max()) for b, frames in pairs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_slice_is_those_frames_of_the_whole(data: st.DataObject) -> None:
+    channels = tuple(data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=5)))
+    frames = data.draw(st.integers(1, 12)) << (len(channels) - 1)
+    noise_scales = data.draw(st.integers(0, len(channels)))
+    length = data.draw(st.integers(1, frames))
+    begin = data.draw(st.integers(0, frames - length))
+    generator = generator_of(channels, frames, noise_scales)
+    ends = [0, begin, frames - length]
+    assert worst_of_slices(generator, frames, length, ends) < 1e-5
+
+
+def test_a_halo_too_small_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = generator_of((9, 7, 5, 3), 128, 2)
+    assert worst_of_slices(generator, 128, 16, list(range(113))) < 1e-5
+    monkeypatch.setattr(networks, "HALO", 1)
+    assert worst_of_slices(generator, 128, 16, [50]) > 1e-3
 
 
 def test_pitch_is_continuous() -> None:

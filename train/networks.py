@@ -7,6 +7,7 @@ Every convolution is a Conv2d of height 1, because LiteRT runs those without the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from device.partials import Partials
 from train.recipe import CriticShape, GeneratorShape
 
 SLOPE = 0.2  # of the leaky ReLU
+HALO = 2  # columns that a scale reads on either side of what it makes: two convolutions of three taps
 PITCH_STEP = (
     4.0  # semitones between the anchors of the pitch input: a third of an octave, the width of a formant
 )
@@ -168,6 +170,27 @@ class Scale(nn.Module):
         return F.leaky_relu(x + y, SLOPE)
 
 
+class Window(NamedTuple):
+    """A run of columns of one scale: ``begin`` (1, 1) holds the number of the first, ``length`` is how many."""
+
+    begin: Tensor
+    length: int
+
+    def of(self, x: Tensor, begin: Tensor | float = 0.0, each: int = 1) -> Tensor:
+        """Its columns of x (B, C, 1, N), whose first is number ``begin``: (B, C, 1, length).
+
+        ``each``: 2 where x is of the next coarser scale, so that each of its columns lies under two. A product with
+        ones and zeros: exact, and LiteRT's delegate takes it, where an index becomes a gather among bounds checks
+        that the delegate leaves out.
+        """
+        number = self.begin + torch.arange(self.length, dtype=x.dtype, device=x.device)[:, None]
+        columns = torch.arange(x.shape[3], dtype=x.dtype, device=x.device)[None]
+        middle = each * begin + (each * columns + (each - 1) / 2)  # of what each column of x lies under
+        # Its own columns are (each - 1) / 2 from it, and any other at least 1 more.
+        chosen = F.relu((each + 1) / 2 - (number - middle).abs())  # (length, N)
+        return torch.matmul(chosen, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class Generator(nn.Module):
     """z, attributes, pitch, velocity and noise to the frames of a note.
 
@@ -214,14 +237,63 @@ class Generator(nn.Module):
         self, z: Tensor, attributes: Tensor, pitch: Tensor, velocity: Tensor, noise: Tensor
     ) -> Tensor:
         """See the class."""
-        embedding = self.condition(Condition(attributes, pitch, velocity), z)
+        whole: list[Window | None] = [None] * len(self.scales)
+        return self._to_grid(self._columns(z, Condition(attributes, pitch, velocity), noise, whole))
+
+    def slice(self, z: Tensor, condition: Condition, noise: Tensor, begin: Tensor, length: int) -> Tensor:
+        """Frames ``begin`` to ``begin + length`` of what `forward` makes of the same, for a fraction of its work.
+
+        ``begin`` (1, 1): a whole number from 0 to frames - length, float32 like the other inputs. Returns
+        (B, 2, rows, length). Caillon & Esling 2022 (Streamable Neural Audio Synthesis With Non-Causal Convolutions)
+        keep what convolutions read from one block to the next; here each scale makes it again, and may begin anywhere.
+        """
+        windows = self._windows(begin, length)
+        columns = self._columns(z, condition, noise, windows)
+        made = windows[-1]
+        return self._to_grid(Window(begin, length).of(columns, 0.0 if made is None else made.begin))
+
+    def _windows(self, begin: Tensor, length: int) -> list[Window | None]:
+        """What each scale has to make for a slice; None for all of it.
+
+        That is what the next scale reads, and HALO more on both sides, but never beyond the note's ends. So at an
+        end the padding of the convolutions is what it is in the whole note, and elsewhere it spoils only the halo.
+        """
+        windows: list[Window | None] = [None] * len(self.scales)
+        for i in reversed(range(len(self.scales))):
+            total, length = self.start_frames << i, length + 2 * HALO
+            if length >= total:
+                break
+            begin = (begin - HALO).clamp(0, total - length)
+            windows[i] = Window(begin, length)
+            begin, length = torch.floor(begin / 2), length // 2 + 1  # an odd begin lies over one column more
+        return windows
+
+    def _columns(
+        self, z: Tensor, condition: Condition, noise: Tensor, windows: Sequence[Window | None]
+    ) -> Tensor:
+        """What the last scale makes (B, channels, 1, columns), each scale within its window."""
+        embedding = self.condition(condition, z)
         x = F.leaky_relu(self.start(embedding), SLOPE)
         x = x.reshape(-1, x.shape[1] // self.start_frames, 1, self.start_frames)
-        for i, scale in enumerate(self.scales):
-            if i:
-                x = F.interpolate(x, scale_factor=(1.0, 2.0), mode="nearest")
-            x = scale(x, embedding, noise[:, :, None, :])
-        frames: Tensor = self.to_frames(x)  # (B, 2 * rows, 1, frames)
+        noise = noise[:, :, None, :]
+        begin: Tensor | float = 0.0  # the number of x's first column
+        for i, (scale, window) in enumerate(zip(self.scales, windows, strict=True)):
+            assert isinstance(scale, Scale)
+            heard = noise
+            if window is None:
+                if i:
+                    x = F.interpolate(x, scale_factor=(1.0, 2.0), mode="nearest")
+            else:
+                x = window.of(x, begin, 2 if i else 1)
+                if scale.noise_channels:
+                    heard = window.of(noise[:, :, :, : self.start_frames << i])
+                begin = window.begin
+            x = scale(x, embedding, heard)
+        return x
+
+    def _to_grid(self, x: Tensor) -> Tensor:
+        """(B, channels, 1, columns) of the last scale to (B, 2, rows, columns)."""
+        frames: Tensor = self.to_frames(x)  # (B, 2 * rows, 1, columns)
         return frames.reshape(-1, 2, self.rows, frames.shape[3])
 
 
