@@ -1,9 +1,10 @@
 """The bundle, `*.rack`: everything an instrument needs to play, in one zip that is stored, not compressed.
 
 Members, in this order: `manifest.json`, `CARD.md`, `golden.npz`, then by name `generator.<variant>.tflite`
-(one at least) and perhaps `generator.onnx` and `generator.int8.onnx`. Nothing else. Nothing is compressed, so
-a size that is declared is the size that is there, and no member can unfold into memory. Little-endian, as
-PKWARE's APPNOTE 6.3 has it:
+(one at least) and perhaps `generator.onnx` and `generator.int8.onnx`. Nothing else. A model's signature `note` makes
+a whole note; where the manifest has the key `slice`, the signature of this name makes some frames of it. Nothing is
+compressed, so a size that is declared is the size that is there, and no member can unfold into memory. Little-endian,
+as PKWARE's APPNOTE 6.3 has it:
 
     offset      size    content
     0           30      "PK\\3\\4", version 20, flags 0, method 0 (stored), date, CRC-32, size twice,
@@ -112,6 +113,14 @@ class Variant:
 
 
 @dataclasses.dataclass(frozen=True)
+class Slice:
+    """What the models' signature `slice` makes: how many frames at a time, and their multiply-accumulates."""
+
+    frames: int
+    macs: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """Where the training notes came from."""
 
@@ -146,6 +155,9 @@ class Manifest:
     macs: int
     parameters: int
     parity_db: Mapping[str, float]  # signal-to-noise of each hop of the export
+    slice: Slice | None = (
+        None  # None where the models make whole notes only, as those of the first bundles do
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -574,6 +586,10 @@ def _manifest(root: _Object) -> Manifest:
         for entry in root.objects("data", 1000)
     )
     parity, digests = root.object("parity"), root.object("sha256")
+    slices = None
+    if root.plain.get("slice") is not None:
+        entry = root.object("slice")
+        slices = Slice(entry.integer("frames", 1, representation.frames), entry.integer("macs", 0, 10**15))
     return Manifest(
         name=root.text("name", least=1),
         created=root.text("created"),
@@ -596,6 +612,7 @@ def _manifest(root: _Object) -> Manifest:
         macs=root.integer("macs", 0, 10**15),
         parameters=root.integer("parameters", 0, 10**12),
         parity_db={hop: parity.object(hop).number("snr_db", -1000.0, 1000.0) for hop in parity},
+        slice=slices,
     )
 
 

@@ -47,11 +47,12 @@ def _summary(bundle: Bundle) -> str:
         drawn = f"{grid.rows} partials x {grid.frames} frames at {grid.frame_rate_hz:g} Hz"
     else:
         drawn = f"{grid.bins} bins x {grid.frames} frames of {grid.hop_samples} at {grid.sample_rate_hz} Hz"
+    sliced = f", {manifest.slice.macs:,} for {manifest.slice.frames} of its frames" if manifest.slice else ""
     lines = [
         f"{manifest.name}  ({bundle.path}, {_kb(sum(len(content) for content in bundle.files.values()))})",
         f"made       {manifest.created}, commit {manifest.commit[:12]}, recipe {manifest.recipe_sha256[:12]}",
         f"grid       {drawn}",
-        f"network    {manifest.parameters:,} parameters, {manifest.macs:,} MACs a note, "
+        f"network    {manifest.parameters:,} parameters, {manifest.macs:,} MACs a note{sliced}, "
         f"latent {manifest.latent_size}, MIDI {low_midi:g} to {high_midi:g}",
     ]
     for name, variant in manifest.variants.items():

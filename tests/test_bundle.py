@@ -109,6 +109,7 @@ def test_read_gives_back_what_was_written(tiny_bundle: Bundle) -> None:
     assert manifest.data[0].licence == "Apache-2.0"
     assert manifest.quality == wanted["quality"]
     assert manifest.parity_db == {"torch_litert": 120.0}
+    assert manifest.slice is None
     assert manifest.variants["float32"].size_bytes == len(read.model())
     assert read.model("float32") == read.model() == tiny_bundle.files[MODEL]
     assert read.card.startswith("# Tiny\n")
@@ -434,6 +435,9 @@ IMPOSSIBLE = [[1.0, 0.9, 0.9, 0.0], [0.9, 1.0, -0.9, 0.0], [0.9, -0.9, 1.0, 0.0]
         (change("recipe_sha256", to="F" * 64), "recipe_sha256", ["64 hex digits"]),
         (change("macs", to=-1), "macs", ["0 to"]),
         (change("macs", to=1.5), "macs", ["an integer", "a number"]),
+        (change("slice", to={"frames": 129, "macs": 1}), "slice: frames", ["1 to 128"]),
+        (change("slice", to={"frames": 16}), "slice", ["macs"]),
+        (change("slice", to=16), "slice", ["a JSON object", "an integer"]),
         (change("temperature", to=0), "temperature", ["0.001 to 1000"]),
         (change("latent_size", to=LATENT_SIZE + 1), "signature: inputs: z", ["[1, 5]", "[1, 4]"]),
         (change("pitch_range_midi", to=[84, 36]), "pitch_range_midi", ["lowest pitch first"]),

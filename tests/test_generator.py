@@ -41,6 +41,15 @@ def test_same_seed_same_note(tiny_bundle: Bundle) -> None:
     assert not np.array_equal(note, one.note(Z, LABELS, 60.5, 0.8, noise_seed=4))
 
 
+def test_a_bundle_without_slices_says_so(tiny_bundle: Bundle) -> None:
+    generator = Generator(tiny_bundle)
+    assert generator.slice_frames is None
+    with pytest.raises(DarkrackError, match="variant float32: expected a model with the signature 'slice'"):
+        generator.slice(Z, LABELS, 60.0, 0.5, 0, begin=0)
+    with pytest.raises(DarkrackError, match="expected a TFLite signature 'slice', got note"):
+        Network(tiny_bundle.model(), "my model", INPUTS, FRAMES_SHAPE, slice_frames=16)
+
+
 def test_every_input_reaches_the_network(tiny_bundle: Bundle) -> None:
     generator = Generator(tiny_bundle)
     plain = level_db(generator.note(Z, LABELS, 60.0, 0.5, 0))
