@@ -35,7 +35,11 @@ SOFT_EDGE = 0.85  # the voices fade what lies above this share of the limit
 
 @dataclass(frozen=True)
 class Inference:
-    """One variant of one bundle. ``load_ms`` builds the interpreter; the first note comes after it."""
+    """One variant of one bundle. ``load_ms`` builds the interpreter; the first note comes after it.
+
+    ``again_p50_ms``: the same note once more, as a held one is made when a knob turns: its noise is there already.
+    ``slice_p50_ms``: ``slice_frames`` frames of it, timed in turn with that; None where a bundle has no slices.
+    """
 
     bundle: str
     variant: str
@@ -47,6 +51,10 @@ class Inference:
     p90_ms: float
     p99_ms: float
     max_ms: float
+    again_p50_ms: float
+    slice_frames: int | None
+    slice_macs: int | None
+    slice_p50_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,14 @@ def run(args: argparse.Namespace) -> None:
         print(f"{row.bundle:<20} {row.variant:<14} {row.size_bytes / 1e3:6.0f} {row.macs / 1e6:6.1f}", end="")
         times_ms = (row.load_ms, row.first_ms, row.p50_ms, row.p90_ms, row.p99_ms, row.max_ms)
         print("".join(f" {time_ms:7.2f}" for time_ms in times_ms))
+    print("\nframes of a held note (its noise is kept; us)")
+    for row in inferences:
+        print(f"{row.bundle:<20} {row.variant:<14} all {1e3 * row.again_p50_ms:.0f}", end="")
+        if row.slice_frames is None or row.slice_macs is None or row.slice_p50_ms is None:
+            print(", no slices")
+            continue
+        print(f", {row.slice_frames} of them {1e3 * row.slice_p50_ms:.0f}", end="")
+        print(f": {row.slice_p50_ms / row.again_p50_ms:.2f}, and {row.slice_macs / row.macs:.2f} of the MACs")
     if speeds:
         print(f"\nvoices (one core, {SAMPLE_RATE_HZ} Hz; median of {repetitions})")
     for speed in speeds:
@@ -133,8 +149,20 @@ def measure_inference(bundle: Bundle, variant: str, threads: int, notes: int) ->
         generator.note(latent, attributes, pitch_midi, 0.8, seed)
         return (time.perf_counter() - before) * 1e3
 
+    def slice_ms(seed: int, frames: int) -> float:
+        begin = seed % (manifest.representation.frames - frames + 1)
+        before = time.perf_counter()
+        generator.slice(latent, attributes, pitch_midi, 0.8, seed, begin=begin)
+        return (time.perf_counter() - before) * 1e3
+
     first_ms = note_ms(0)
-    p50, p90, p99, largest = np.percentile([note_ms(seed) for seed in range(1, notes + 1)], (50, 90, 99, 100))
+    notes_ms, again_ms, slices_ms = [], [], []
+    for seed in range(1, notes + 1):
+        notes_ms.append(note_ms(seed))
+        again_ms.append(note_ms(seed))
+        if manifest.slice is not None:
+            slices_ms.append(slice_ms(seed, manifest.slice.frames))
+    p50, p90, p99, largest = np.percentile(notes_ms, (50, 90, 99, 100))
     return Inference(
         bundle=bundle.path.name,
         variant=variant,
@@ -146,6 +174,10 @@ def measure_inference(bundle: Bundle, variant: str, threads: int, notes: int) ->
         p90_ms=float(p90),
         p99_ms=float(p99),
         max_ms=float(largest),
+        again_p50_ms=statistics.median(again_ms),
+        slice_frames=manifest.slice.frames if manifest.slice else None,
+        slice_macs=manifest.slice.macs if manifest.slice else None,
+        slice_p50_ms=statistics.median(slices_ms) if slices_ms else None,
     )
 
 

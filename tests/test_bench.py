@@ -35,7 +35,9 @@ def test_it_measures_every_variant_and_prints_what_it_writes(
         assert row["size_bytes"] == len(tiny_bundle.model(row["variant"]))
         assert row["macs"] == tiny_bundle.manifest.macs
         assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"] <= row["max_ms"]
-        assert min(row["load_ms"], row["first_ms"]) > 0
+        assert min(row["load_ms"], row["first_ms"], row["again_p50_ms"]) > 0
+        assert row["slice_frames"] is row["slice_p50_ms"] is None
+        assert f" all {1e3 * row['again_p50_ms']:.0f}, no slices\n" in printed
         line = rf"{tiny_bundle.path.name} +{row['variant']} .* {row['p50_ms']:.2f} .* {row['max_ms']:.2f}\n"
         assert re.search(line, printed)
     full, lowest = found["voices"]
