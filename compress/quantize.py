@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DarkrackError
-from device.generator import OUTPUT, SIGNATURE
+from device.generator import BEGIN, OUTPUT, SIGNATURE, SLICE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,7 +146,17 @@ def quantized(float32: bytes, variant: str, calibration: Inputs | None = None) -
                     end: np.concatenate([kept[end], new[end]]) for end in ("min", "max")
                 },
             )
-            reader.calibrate({SIGNATURE: list(_notes(variant, calibration))}, manager)
+            notes = list(_notes(variant, calibration))
+            heard = {SIGNATURE: notes}
+            frames = {key: int(graph.tensors[made].shape[-1]) for key, graph, _, made in _signatures(float32)}
+            if SLICE in frames:
+                # From everywhere in the notes, so that the ranges are those of the whole.
+                begins = np.linspace(0, frames[SIGNATURE] - frames[SLICE], len(notes)).round()
+                heard[SLICE] = [
+                    {**note, BEGIN: np.full((1, 1), begin, np.float32)}
+                    for note, begin in zip(notes, begins, strict=True)
+                ]
+            reader.calibrate(heard, manager)
             ranges = {
                 name: {
                     "min": np.quantile(ends["min"], 1 - COVERED_NOTES, axis=0, keepdims=True),
@@ -161,44 +171,51 @@ def quantized(float32: bytes, variant: str, calibration: Inputs | None = None) -
         return bytes(work.quantize(ranges, enable_progress_report=False).quantized_model)
 
 
-def outer_layers(tflite: bytes) -> set[str]:
-    """The layers between which a generator's other layers lie, by the names of their output tensors.
-
-    The weighted operations that `attributes` reaches through no other one, and those that reach `frames` so. Found by
-    walking the graph, because its order and its inner names are the converter's affair.
-    """
-    from ai_edge_litert import schema_py_generated as schema
+def _signatures(tflite: bytes) -> Iterator[tuple[str, Any, int, int]]:
+    """A model's signatures: name, graph, and the tensors that are `attributes` and `frames` in it."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite))
-    signature = next(one for one in model.signatureDefs if one.signatureKey == SIGNATURE.encode())
-    graph = model.subgraphs[signature.subgraphIndex]
-    weighted = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED}
-    makers: dict[int, list[Any]] = collections.defaultdict(list)
-    users: dict[int, list[Any]] = collections.defaultdict(list)
-    for operation in graph.operators:
-        for number in operation.outputs:
-            makers[int(number)].append(operation)
-        for number in operation.inputs:
-            users[int(number)].append(operation)
+    for one in model.signatureDefs:
+        graph = model.subgraphs[one.subgraphIndex]
+        for operation in graph.operators:
+            code = model.operatorCodes[operation.opcodeIndex]
+            operation.code = max(code.builtinCode, code.deprecatedBuiltinCode)
+        ends = {end.name.decode(): int(end.tensorIndex) for end in (*one.inputs, *one.outputs)}
+        yield one.signatureKey.decode(), graph, ends["attributes"], ends[OUTPUT]
 
-    def nearest(tensor: int, steps: Mapping[int, list[Any]], onwards: str) -> Iterator[str]:
+
+def outer_layers(tflite: bytes) -> set[str]:
+    """The layers between which a generator's other layers lie, by the names of their output tensors.
+
+    Of each signature the weighted operations that `attributes` reaches through no other one, and those that reach
+    `frames` so. Found by walking the graph, because its order and its inner names are the converter's affair.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    weighted = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED}
+
+    def nearest(graph: Any, tensor: int, *, onwards: bool) -> Iterator[str]:
+        steps: dict[int, list[Any]] = collections.defaultdict(list)
+        for operation in graph.operators:
+            for number in operation.inputs if onwards else operation.outputs:
+                steps[int(number)].append(operation)
         reached, waiting = {tensor}, [tensor]
         while waiting:
             for operation in steps.get(waiting.pop(), ()):
-                code = model.operatorCodes[operation.opcodeIndex]
-                if max(code.builtinCode, code.deprecatedBuiltinCode) in weighted:
+                if operation.code in weighted:
                     yield graph.tensors[operation.outputs[0]].name.decode()
                 else:
-                    fresh = {int(number) for number in getattr(operation, onwards)} - reached
+                    ends = operation.outputs if onwards else operation.inputs
+                    fresh = {int(number) for number in ends} - reached
                     reached |= fresh
                     waiting += fresh
 
-    heard = {one.name: int(one.tensorIndex) for one in signature.inputs}
-    made = {one.name: int(one.tensorIndex) for one in signature.outputs}
     return {
-        *nearest(heard[b"attributes"], users, "outputs"),
-        *nearest(made[OUTPUT.encode()], makers, "inputs"),
+        name
+        for _, graph, heard, made in _signatures(tflite)
+        for end, onwards in ((heard, True), (made, False))
+        for name in nearest(graph, end, onwards=onwards)
     }
 
 

@@ -8,15 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from training import TWO_TEACHERS, label_descriptors, train_run, write_set
 
 import darkrack
 from compress import export
+from compress.prove import Hop
 from compress.quantize import Inputs, quantized
 from device import bundle
 from device.errors import DarkrackError
-from device.generator import Generator
+from device.generator import Generator, Network
+from device.partials import Partials
+from train import networks
 from train.descriptors import CLASSES as DESCRIPTORS
+from train.networks import Widths
+from train.recipe import GeneratorShape
 from train.stages import input_shapes, load_generator
 
 
@@ -56,18 +63,111 @@ def test_the_bundle_plays_what_torch_computes(run_folder: Path, exported: bundle
 def test_every_hop_is_in_the_manifest(run_folder: Path, exported: bundle.Bundle) -> None:
     hops = exported.manifest.parity_db
     variants = ("float32", "float16", "dynamic_int8", "static_int8", "mixed")
+    kernels = ("xnnpack", "reference")
     assert hops.keys() == {
         "torch-onnxruntime",
         "torch-onnxruntime-onnx_int8",
-        *(
-            f"torch-litert-{variant}-{kernels}"
-            for variant in variants
-            for kernels in ("xnnpack", "reference")
-        ),
+        *(f"torch-litert-{variant}-{kernel}" for variant in variants for kernel in kernels),
+        *(f"whole-slice-{variant}-{kernel}" for variant in variants for kernel in kernels),
     }
     assert hops["torch-onnxruntime"] > 80
     assert min(value for hop, value in hops.items() if "float32" in hop) > 80
+    assert min(value for hop, value in hops.items() if "slice-float" in hop) > 112
+    heard = json.loads(exported.files[bundle.MANIFEST])["parity"]["torch-litert-dynamic_int8-xnnpack"]
+    assert 0 < heard["lsd_db"] < 3
+    assert 0 <= heard["cents"] < 1
     assert json.loads((run_folder / "x.json").read_text())["parity_db"] == dict(hops)
+
+
+@pytest.mark.parametrize("reference", [False, True], ids=["xnnpack", "reference"])
+@settings(max_examples=20, deadline=None)
+@given(begin=st.integers(0, 16), seed=st.integers(0, 1000), pitch_midi=st.floats(40, 80))
+def test_a_slice_is_those_frames_of_the_note(
+    exported: bundle.Bundle, reference: bool, begin: int, seed: int, pitch_midi: float
+) -> None:
+    generator = Generator(exported, "float32", reference=reference)
+    assert generator.slice_frames == 16
+    preset = exported.manifest.presets[seed % len(exported.manifest.presets)]
+    asked = (preset.z, preset.attributes, pitch_midi, 0.7, seed)
+    whole, made = generator.note(*asked), generator.slice(*asked, begin=begin)
+    assert made.shape == (2, 12, 16)
+    assert np.abs(made - whole[..., begin : begin + 16]).max() <= (0 if reference else 1e-6)
+    moved = generator.slice(*asked, begin=begin + 1 if begin < 16 else 0)
+    assert not np.array_equal(made, moved)
+
+
+def test_slices_of_a_trimmed_network() -> None:
+    """Whose widths are odd, so that kernels meet remainders; and a note of which a slice is the larger part."""
+    torch.manual_seed(0)
+    trimmed = Widths(hidden=7, embedding=5, start=3, channels=(9, 7, 5))
+    made = networks.Generator(
+        GeneratorShape(4, (8, 8, 8), 16, 2, 2), Partials(rows=12, frames=24), 3, (48, 72), trimmed
+    )
+    for parameter in made.parameters():
+        with torch.no_grad():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    inputs = {"z": (1, 4), "attributes": (1, 3), "pitch": (1, 1), "velocity": (1, 1), "noise": (1, 4, 24)}
+    random = np.random.default_rng(0)
+    asked = {name: random.standard_normal(shape, np.float32) for name, shape in inputs.items()}
+    model = export.compact(export.to_tflite(made, inputs, 16))
+    for reference in (False, True):
+        network = Network(model, "trimmed", inputs, (1, 2, 12, 24), reference=reference, slice_frames=16)
+        whole = network(asked)
+        for begin in range(9):
+            slices = network.slice(asked, begin)
+            assert np.abs(slices - whole[..., begin : begin + 16]).max() <= 1e-6
+
+
+def test_a_quantised_slice_is_near(exported: bundle.Bundle) -> None:
+    generator = Generator(exported)
+    preset = exported.manifest.presets[0]
+    asked = (preset.z, preset.attributes, 60.0, 0.7, 1)
+    whole = generator.note(*asked)
+    for begin in (0, 7, 16):
+        there = whole[..., begin : begin + 16]
+        assert (
+            export.snr_db(there, generator.slice(*asked, begin=begin))
+            > export.SLICE_MARGINS_DB["dynamic_int8"]
+        )
+
+
+@pytest.mark.parametrize("begin", [-1, 17, 3.5, float("nan")])
+def test_a_slice_begins_at_a_frame(exported: bundle.Bundle, begin: float) -> None:
+    preset = exported.manifest.presets[0]
+    with pytest.raises(DarkrackError, match=r"begin: expected a whole number from 0 to 16, got"):
+        Generator(exported).slice(preset.z, preset.attributes, 60.0, 0.7, 1, begin=begin)  # type: ignore[arg-type]
+
+
+def test_both_signatures_share_weights_and_scales(run_folder: Path, exported: bundle.Bundle) -> None:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    generator, *_ = load_generator(run_folder)
+    model = exported.model("float32")
+    for layer in (layer for layer in generator.modules() if isinstance(layer, torch.nn.Conv2d)):
+        weights = layer.weight.detach().permute(0, 2, 3, 1).numpy()  # as TFLite has them
+        assert model.count(weights.tobytes()) == 1
+    model = exported.model("dynamic_int8")
+    graphs = flatbuffer_utils.read_model_from_bytearray(bytearray(model)).subgraphs
+    assert len(graphs) == 2
+    found = [
+        {tensor.quantization.scale.tobytes() for tensor in graph.tensors if tensor.quantization is not None}
+        for graph in graphs
+    ]
+    assert found[0] == found[1]
+    assert {model.count(scale) for scale in found[0] if len(scale) > 16} == {1}
+
+
+def test_bench_times_slices(
+    run_folder: Path, exported: bundle.Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run_folder / "bench.json"
+    assert darkrack.main(["bench", str(exported.path), "--quick", "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for row in json.loads(out.read_text())["inference"]:
+        assert (row["slice_frames"], row["slice_macs"]) == (16, exported.manifest.slice.macs)
+        assert row["slice_p50_ms"] > 0
+        ratio = f"{row['slice_p50_ms'] / row['again_p50_ms']:.2f}"
+        assert f"16 of them {1e3 * row['slice_p50_ms']:.0f}: {ratio}, and" in printed
 
 
 def test_the_manifest_says_what_was_trained(exported: bundle.Bundle) -> None:
@@ -97,7 +197,7 @@ def test_what_was_not_asked_for_is_neither_made_nor_shipped(
     monkeypatch.setattr(export, "quantized", watched)
     plain = export.export(run_folder, run_folder / "plain.rack", None, ())
     assert made == [("float16", True), ("dynamic_int8", True)]
-    assert len(plain.manifest.parity_db) == 7
+    assert len(plain.manifest.parity_db) == 13
     assert {name for name in plain.files if name.startswith("generator")} == {"generator.dynamic_int8.tflite"}
 
 
@@ -125,6 +225,17 @@ def test_macs_by_hand(run_folder: Path, exported: bundle.Bundle) -> None:
     noise = sum(frames * 2 * 2 * 8 for frames in (16, 32))
     out = 32 * 8 * 24
     assert exported.manifest.macs == dense + convolutions + noise + out
+    # A slice: 16 frames and 2 on each side; 15 columns under these at the scale before; all 8 of the first.
+    convolutions = sum(columns * 2 * 8 * 8 * 3 for columns in (8, 15, 20))
+    noise = sum(columns * 2 * 2 * 8 for columns in (15, 20))
+    picked = (
+        15 * 8 * 8 + 20 * 15 * 8 + 16 * 20 * 8
+    )  # columns of each scale's input, and of the last one's output
+    picked_noise = 15 * 16 * 4 + 20 * 32 * 4
+    wanted = dense + convolutions + noise + picked + picked_noise + 16 * 8 * 24
+    assert exported.manifest.slice == bundle.Slice(16, wanted)
+    generator, *_ = load_generator(run_folder)
+    assert exported.manifest.parameters == sum(parameter.numel() for parameter in generator.parameters())
     generator, *_ = load_generator(run_folder)
     assert exported.manifest.parameters == sum(parameter.numel() for parameter in generator.parameters())
 
@@ -134,7 +245,7 @@ def test_the_model_keeps_no_paths_of_our_modules(exported: bundle.Bundle) -> Non
 
 
 def test_a_missed_margin_writes_nothing(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(export.MARGINS_DB, "dynamic_int8", 190.0)
+    monkeypatch.setitem(export.MARGINS, "dynamic_int8", Hop(190.0, 3.0, 1.0))
     out = run_folder / "missed.rack"
     with pytest.raises(DarkrackError, match="at least 190 dB"):
         export.export(run_folder, out, None, ())
