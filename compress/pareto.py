@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from compress.prove import TOLERANCE, quality, worse
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes, write_json
 
-TOLERANCE = 0.10  # a figure that is this share worse than the parent's is still the parent's
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 METERED_S = 1.0  # of notes, one after another, for a reading of energy
 
@@ -185,8 +184,8 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
                 note_j=_energy_j(models[f"{path} int8"], watts),
                 trained_cpu_s=facts["trimmed"]["cpu_s"] if "trimmed" in facts else _trained_s(Path(path)),
                 steps=facts["trimmed"]["steps"] if "trimmed" in facts else facts["step"],
-                keeps=_keeps(subject, subjects[parent]),
-                **_quality(subject),
+                keeps=not worse(subject, subjects[parent]),
+                **vars(quality(subject)),
             )
         )
     return sorted(made, key=lambda one: (-one.macs, one.arm))
@@ -198,31 +197,6 @@ def _arm(facts: Mapping[str, Any], is_parent: bool) -> str:
     trimmed = facts["trimmed"]
     survivors = {"go-on": "", "early": ", rewound", "fresh": ", fresh weights"}[trimmed["survivors"]]
     return f"{trimmed['criterion']} per {trimmed['per']}{survivors}"
-
-
-def _quality(subject: Mapping[str, Any]) -> dict[str, Any]:
-    part = subject["parts"]["unseen_notes"]
-    diversity = subject.get("diversity")
-    return {
-        "fad": {ear: tuple(found["estimate"]) for ear, found in part["frechet"].items()},
-        "correlation": statistics.fmean(one["logit"][0] for one in subject["attributes"]),
-        "pitch_cents": subject["pitch"]["median_cents"][0],
-        "diversity": diversity["share"][0] if diversity else None,
-    }
-
-
-def _keeps(subject: Mapping[str, Any], parent: Mapping[str, Any]) -> bool:
-    """FAD by every ear, pitch and correlation within the parent's interval, or TOLERANCE of its figure."""
-    mine, theirs = _quality(subject), _quality(parent)
-    near = all(
-        mine["fad"][ear][0] <= max(high, (1 + TOLERANCE) * value)
-        for ear, (value, _, high) in theirs["fad"].items()
-    )
-    in_tune = mine["pitch_cents"] <= max(
-        parent["pitch"]["median_cents"][2], (1 + TOLERANCE) * parent["pitch"]["median_cents"][0]
-    )
-    obeys = mine["correlation"] >= theirs["correlation"] - TOLERANCE * abs(theirs["correlation"])
-    return bool(near and in_tune and obeys)
 
 
 def ram_bytes(model: bytes) -> int:

@@ -7,12 +7,18 @@ run and bundle, and a bundle that misses a margin is not written.
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from compress.quantize import FLOAT32, Measured, Timing, choose
 from device.errors import DarkrackError
 from device.partials import Partials, decode, nominal_hz
 from device.recording import pitch_cents
@@ -23,6 +29,7 @@ SAMPLE_RATE_HZ = 48_000
 HEARD_S = 1.25
 ATTACK_S = 0.25  # not looked at for pitch
 FFT, HOP = 2048, 512
+TOLERANCE = 0.10  # a figure that is this share worse than the parent's is still the parent's
 RANGE_DB = 80.0  # under the loudest bin; what lies below is not heard beside it
 
 
@@ -109,3 +116,127 @@ def hold(where: str, hops: Mapping[str, Hop], margins: Mapping[str, Hop]) -> Non
                 raise DarkrackError(
                     f"{where}: {name}", f"{bound} {what} against torch", f"{got:.3g}", "no bundle was written"
                 )
+
+
+@dataclass(frozen=True)
+class Jury:
+    """Who hears a bundle before it is written: notes and ears of `darkrack evaluate` (``NAME=PATH``), and beside whom.
+
+    ``against``: the run that it must sound like, besides the run that it comes from.
+    """
+
+    data: Path
+    ears: tuple[str, ...]
+    against: Path | None
+    seed: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What the judge says of a voice, in figures that proofs compare: FAD by ear (value, low, high), and the rest."""
+
+    fad: dict[str, tuple[float, float, float]]
+    correlation: float  # mean over attributes, on logits
+    pitch_cents: float
+    diversity: float | None
+
+
+def quality(subject: Mapping[str, Any]) -> Quality:
+    """Of one subject of the judge's figures, on unseen notes of seen instruments."""
+    diversity = subject.get("diversity")
+    return Quality(
+        {ear: tuple(one["estimate"]) for ear, one in subject["parts"]["unseen_notes"]["frechet"].items()},
+        statistics.fmean(one["logit"][0] for one in subject["attributes"]),
+        float(subject["pitch"]["median_cents"][0]),
+        diversity["share"][0] if diversity else None,
+    )
+
+
+def worse(subject: Mapping[str, Any], parent: Mapping[str, Any]) -> list[str]:
+    """In what a subject of the judge's figures falls behind its parent; empty where it sounds as it does.
+
+    FAD by every ear, median pitch error and mean attribute correlation, each beyond the parent's interval and beyond
+    TOLERANCE of its figure.
+    """
+    mine, theirs = quality(subject), quality(parent)
+    found = [
+        f"FAD by {ear} {mine.fad[ear][0]:.2f}, parent {value:.2f} (at most {high:.2f})"
+        for ear, (value, _, high) in theirs.fad.items()
+        if not mine.fad[ear][0] <= max(high, (1 + TOLERANCE) * value)
+    ]
+    most_cents = max(parent["pitch"]["median_cents"][2], (1 + TOLERANCE) * theirs.pitch_cents)
+    if not mine.pitch_cents <= most_cents:
+        found.append(
+            f"{mine.pitch_cents:.2f} cents, parent {theirs.pitch_cents:.2f} (at most {most_cents:.2f})"
+        )
+    if not mine.correlation >= theirs.correlation - TOLERANCE * abs(theirs.correlation):
+        found.append(f"attribute correlation {mine.correlation:.3f}, parent {theirs.correlation:.3f}")
+    return found
+
+
+def judged(
+    jury: Jury,
+    run_folder: Path,
+    candidate: Path,
+    *,
+    times: Mapping[str, Timing],
+    sizes: Mapping[str, int],
+    where: str,
+) -> tuple[str, dict[str, Any]]:
+    """Have a bundle heard: the variant that is to play by default, and what was measured of each.
+
+    ``candidate``: a bundle with the variants of ``times`` and ``sizes``, float32 among them. The variant is chosen by
+    `compress.quantize.choose`. Raises DarkrackError where what was chosen is worse than the run it comes from, or than
+    ``jury.against``.
+    """
+    from train import evaluate
+    from train.voice import open_voice
+
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    ears = [word for ear in jury.ears for word in ("--ear", ear)]
+    words = [
+        "--data",
+        str(jury.data),
+        *ears,
+        "--quick",
+        "--seed",
+        str(jury.seed),
+        "--threads",
+        str(jury.threads),
+    ]
+    runs = {"the run": run_folder, **({"its parent": jury.against} if jury.against else {})}
+    voices = [dataclasses.replace(open_voice(path), name=name) for name, path in runs.items()]
+    voices += [dataclasses.replace(open_voice(candidate, name), name=name) for name in times]
+    figures = evaluate.judge_voices(parser.parse_args(words), voices)
+    found = {one["name"]: one for one in figures["subjects"]}
+    ear = figures["ears"][-1]["name"]
+    measured = {}
+    for name, timing in times.items():
+        one = quality(found[name])
+        measured[name] = Measured(
+            timing.median_us / 1e3, sizes[name], one.fad[ear][0], one.pitch_cents, one.correlation
+        )
+    chosen = choose(measured)
+    for parent in runs:
+        behind = worse(found[chosen], found[parent])
+        if behind:
+            raise DarkrackError(
+                f"{where}: {chosen}",
+                f"what sounds as {parent} does, within its interval or {TOLERANCE:.0%}",
+                "; ".join(behind),
+                "no bundle was written; train it longer, or trim it less",
+            )
+    table = {
+        "ear": ear,
+        "seed": jury.seed,
+        "default": chosen,
+        "heard": {name: dataclasses.asdict(quality(found[name])) for name in [*runs, *times]},
+        "variants": {
+            name: {**dataclasses.asdict(one), "of_float32": round(times[name].ratio, 3)}
+            for name, one in measured.items()
+        },
+    }
+    assert FLOAT32 in measured
+    return chosen, table

@@ -206,7 +206,9 @@ def test_calibration_and_proof_share_no_note(run_folder: Path) -> None:
     presets, knobs = export._presets(run_folder, encoder, facts), export._knobs(facts)
     inputs = input_shapes(recipe, len(facts["attributes"]))
     proof = export.proof_inputs(inputs, presets, recipe.pitch_range_midi)
-    calibration = export.calibration_inputs(inputs, presets, recipe.pitch_range_midi, knobs)
+    calibration = export.played_inputs(
+        inputs, presets, recipe.pitch_range_midi, knobs, notes=export.CALIBRATION_NOTES, seed=1
+    )
     assert {name: values.shape[1:] for name, values in calibration.items()} == {
         name: tuple(shape[1:]) for name, shape in inputs.items()
     }

@@ -143,6 +143,13 @@ def _read_figures(path: Path) -> dict[str, Any]:
 
 
 def _judge(args: argparse.Namespace) -> dict[str, Any]:
+    return judge_voices(
+        args, _voices([Path(one) for one in args.subjects if one not in ALWAYS], args.variant, args.plant)
+    )
+
+
+def judge_voices(args: argparse.Namespace, voices: Sequence[Voice]) -> dict[str, Any]:
+    """The figures of ``voices``, as the options ``args`` of the command say; they must have different names."""
     from train import judge
     from train.listener import BED_DBFS, Listener, held_out
 
@@ -162,7 +169,6 @@ def _judge(args: argparse.Namespace) -> dict[str, Any]:
         raise DarkrackError("--threads", "at least 1", str(args.threads))
     if args.unseen and args.unseen.resolve() == args.data.resolve():
         raise DarkrackError("--unseen", "another data set than --data", str(args.unseen))
-    voices = _voices([Path(one) for one in args.subjects if one not in ALWAYS], args.variant, args.plant)
     attributes = list(dict.fromkeys(pair for voice in voices for pair in voice.named()))
     attributes = attributes or _ranked(args.data, ears[0].name)
     grid = voices[0].grid if voices else Partials()
