@@ -30,6 +30,7 @@ HEARD_S = 1.25
 ATTACK_S = 0.25  # not looked at for pitch
 FFT, HOP = 2048, 512
 TOLERANCE = 0.10  # a figure that is this share worse than the parent's is still the parent's
+LEAST_CORRELATION = 0.02  # what two judgements of one voice differ by: no less counts as a loss
 RANGE_DB = 80.0  # under the loudest bin; what lies below is not heard beside it
 
 
@@ -156,8 +157,8 @@ def quality(subject: Mapping[str, Any]) -> Quality:
 def worse(subject: Mapping[str, Any], parent: Mapping[str, Any]) -> list[str]:
     """In what a subject of the judge's figures falls behind its parent; empty where it sounds as it does.
 
-    FAD by every ear, median pitch error and mean attribute correlation, each beyond the parent's interval and beyond
-    TOLERANCE of its figure.
+    FAD by every ear and median pitch error, each beyond the parent's interval and beyond TOLERANCE of its figure; mean
+    attribute correlation beyond TOLERANCE and LEAST_CORRELATION.
     """
     mine, theirs = quality(subject), quality(parent)
     found = [
@@ -170,7 +171,8 @@ def worse(subject: Mapping[str, Any], parent: Mapping[str, Any]) -> list[str]:
         found.append(
             f"{mine.pitch_cents:.2f} cents, parent {theirs.pitch_cents:.2f} (at most {most_cents:.2f})"
         )
-    if not mine.correlation >= theirs.correlation - TOLERANCE * abs(theirs.correlation):
+    least = theirs.correlation - max(TOLERANCE * abs(theirs.correlation), LEAST_CORRELATION)
+    if not mine.correlation >= least:
         found.append(f"attribute correlation {mine.correlation:.3f}, parent {theirs.correlation:.3f}")
     return found
 

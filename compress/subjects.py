@@ -152,8 +152,6 @@ class GeneratorSubject:
                 ]
             )
             noise = torch.randn(count, 2 * self._recipe.generator.noise_channels, self._recipe.grid.frames)
-            if not options.steps:  # a parent without stage two never learned what to do with it
-                noise.zero_()
             attributes = batch.condition.attributes.clone()
             pushed = count - count // PUSHED_SHARE
             attributes[pushed:] = push_attributes(attributes[pushed:], self._quantiles, options.augment)
@@ -169,11 +167,12 @@ class GeneratorSubject:
             heard, wanted = heard_alike(made, taught, self._recipe.grid)
             difference = (heard - wanted) * mask
             loss = masked_mean(difference[:, :1].abs(), mask)
-            loss = loss + self._recipe.reconstruction.deviation_weight * deviation_loss(difference, wanted)
-            if options.steps:  # otherwise the parent learned no texture
-                rough = texture(heard, options.smooth_frames) - texture(wanted, options.smooth_frames)
-                loss = loss + options.texture_weight * masked_mean(rough.abs(), mask)
-            return loss
+            rough = texture(heard, options.smooth_frames) - texture(wanted, options.smooth_frames)
+            return (
+                loss
+                + self._recipe.reconstruction.deviation_weight * deviation_loss(difference, wanted)
+                + options.texture_weight * masked_mean(rough.abs(), mask)
+            )
 
         def task(made: Tensor, _: Tensor) -> Tensor:
             return resemblance((made * mask)[:half], known, self._recipe)[0]
