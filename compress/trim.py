@@ -1,6 +1,6 @@
 """`darkrack trim`: structured lottery-ticket trimming, in rounds that can be stopped and gone on with anywhere.
 
-A round scores every channel (`compress.score`), takes the cheapest loss out of all layers at once (`compress.prune`),
+A round scores every channel (`compress.criteria`), takes the cheapest loss out of all layers at once (`compress.prune`),
 sets the survivors back to an early checkpoint or leaves them as they are, and trains them, taught by the network as it
 was.
 Frankle & Carbin 2019; structured and for generative models of sound: Esling et al. 2020.
@@ -403,7 +403,7 @@ def _account(plan: Plan, parent: Mapping[str, Any], standing: Standing) -> dict[
 
 def _scores(subject: Subject, plan: Plan, standing: Standing) -> dict[str, Any]:
     """Each channel's worth to the network as it stands."""
-    from compress.score import score
+    from compress.criteria import score
 
     def loss_of(step: int) -> Callable[[nn.Module], Tensor]:
         lesson = subject.lesson(step, plan.batch)
@@ -512,7 +512,7 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
     """One step of what is left, taught by the parent; the rate falls to nothing along the round."""
     import torch
 
-    from compress.score import listening
+    from compress.criteria import listening
 
     number = len(standing.done) * 1_000_000 + standing.step  # no two steps of all rounds share a lesson
     lesson = subject.lesson(number, plan.batch)

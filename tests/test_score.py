@@ -1,124 +1,295 @@
-"""Scores of channels: information where it is known, and each criterion finds the channel that matters to it."""
+"""MIDI files written by mido, by hand and by hypothesis: read as they sound, or refused where they break."""
 
 from __future__ import annotations
 
-import math
+import io
+from collections.abc import Sequence
+from pathlib import Path
 
-import numpy as np
+import mido
 import pytest
-import torch
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
-from compress.prune import structure_of
-from compress.score import CRITERIA, LEAST_OPEN, copula_information, score
 from device.errors import DarkrackError
+from device.score import Score, read_score
+
+NOTE = b"\x00\x90\x45\x64\x60\x80\x45\x40"  # on at tick 0, off at tick 96
+END = b"\x00\xff\x2f\x00"
 
 
-@settings(deadline=None, max_examples=20)
-@given(
-    seed=st.integers(0, 1000),
-    dimensions=st.integers(1, 40),
-    correlation=st.floats(-0.98, 0.98),
-)
-def test_information_of_a_gaussian_channel_is_what_the_formula_says(
-    seed: int, dimensions: int, correlation: float
-) -> None:
-    random = np.random.default_rng(seed)
-    inputs = random.standard_normal((4000, dimensions))
-    direction = random.standard_normal(dimensions)
-    signal = inputs @ (direction / np.linalg.norm(direction))
-    unit = correlation * signal + math.sqrt(1 - correlation**2) * random.standard_normal(4000)
-    found = copula_information(inputs, np.stack([unit, np.exp(unit), unit**3], axis=1))
-    # Whatever rises with the unit says the same as the unit itself.
-    assert found[1] == pytest.approx(found[0])
-    assert found[2] == pytest.approx(found[0])
-    # The standard error of the estimate is about |correlation| / sqrt(N), without a correlation that of chi squared.
-    assert found[0] == pytest.approx(-math.log(1 - correlation**2) / 2, abs=5 / math.sqrt(4000))
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return kind + len(content).to_bytes(4, "big") + content
 
 
-def test_information_of_nothing_in_common_is_none_however_many_inputs() -> None:
-    random = np.random.default_rng(1)
-    inputs, units = random.standard_normal((1000, 200)), random.standard_normal((1000, 300))
-    # Without the correction it would be 200 / (2 * 1000) = .1 nats.
-    assert copula_information(inputs, units).mean() < 0.015
+def _file(*tracks: bytes, form: int = 1, division: bytes = b"\x00\x60") -> bytes:
+    header = form.to_bytes(2, "big") + len(tracks).to_bytes(2, "big") + division
+    return _chunk(b"MThd", header) + b"".join(_chunk(b"MTrk", track) for track in tracks)
 
 
-def test_information_is_bounded_where_a_unit_is_its_input() -> None:
-    inputs = np.random.default_rng(2).standard_normal((500, 3))
-    assert copula_information(inputs, inputs) == pytest.approx(
-        np.full(3, -math.log(LEAST_OPEN) / 2), abs=0.01
-    )
+def _read(tmp_path: Path, data: bytes) -> Score:
+    path = tmp_path / "song.mid"
+    path.write_bytes(data)
+    return read_score(path)
 
 
-def test_a_unit_that_stands_still_says_nothing() -> None:
-    inputs = np.random.default_rng(3).standard_normal((500, 3))
-    assert copula_information(inputs, np.ones((500, 1))).tolist() == [0.0]
+def _refused(tmp_path: Path, data: bytes) -> str:
+    with pytest.raises(DarkrackError) as refusal:
+        _read(tmp_path, data)
+    assert "song.mid" in refusal.value.where
+    return str(refusal.value)
 
 
-def test_more_inputs_than_samples_are_refused() -> None:
-    with pytest.raises(DarkrackError, match=r"more than \d+ samples"):
-        copula_information(np.random.default_rng(4).standard_normal((9, 9)), np.ones((9, 1)))
+def _saved(file: mido.MidiFile) -> bytes:
+    target = io.BytesIO()
+    file.save(file=target)
+    return target.getvalue()
 
 
-class Small(nn.Module):
-    """Four hidden channels: 0 is as they come, 1 hardly moves, 2 is hardly read, 3 is mostly noise of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv1d(2, 4, 1)
-        self.second = nn.Conv1d(4, 1, 1)
-        with torch.no_grad():
-            self.first.weight.copy_(torch.tensor([[1.0, -1], [0.01, 0.01], [1, 1], [1, 0.5]])[:, :, None])
-            nn.init.zeros_(self.first.bias)  # type: ignore[arg-type]
-            nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
-            self.second.weight.copy_(torch.tensor([[1.0, 1, 0.001, 1]])[:, :, None])
-
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        hidden = torch.relu(self.first(x) + noise * torch.tensor([0.1, 0.0, 0.0, 5.0])[None, :, None])
-        return self.second(hidden)
-
-
-def scores_of(criterion: str) -> np.ndarray:
-    network = Small()
-    generator = torch.Generator().manual_seed(0)
-    batch = (torch.randn(64, 2, 32, generator=generator), torch.randn(64, 4, 32, generator=generator))
-    structure = structure_of(network, batch, ["second"])
-    losses = [
-        lambda network, n=n: network(batch[0][8 * n : 8 * n + 8], batch[1][8 * n : 8 * n + 8]).square().mean()
-        for n in range(8)
+def test_a_note_at_the_default_tempo(tmp_path: Path) -> None:
+    score = _read(tmp_path, _file(NOTE + END))
+    assert [(event.time_s, event.message.type) for event in score.events] == [
+        (0.0, "note_on"),
+        (0.5, "note_off"),
     ]
-    return score(criterion, network, structure.groups, batch, losses)["first"]
+    assert score.duration_s == 0.5
 
 
-def test_each_criterion_finds_the_channel_that_is_worth_least_to_it() -> None:
-    assert np.argmin(scores_of("magnitude")) == 1
-    assert np.argmin(scores_of("activation")) == 1
-    assert np.argmin(scores_of("taylor")) == 2
-    assert np.argmin(scores_of("mi")) == 3
+def test_tracks_merge_and_tempo_counts_in_all_of_them(tmp_path: Path) -> None:
+    """The tempo track comes last, and its changes fall inside the notes of the others."""
+    song = mido.MidiFile(ticks_per_beat=480)
+    for channel, start in ((0, 0), (1, 480), (2, 1200)):
+        track = song.add_track()
+        track.append(mido.Message("note_on", channel=channel, note=60, velocity=90, time=start))
+        track.append(mido.Message("note_off", channel=channel, note=60, time=960))
+    tempi = song.add_track()
+    for delta, bpm in ((0, 60), (960, 120), (480, 30)):
+        tempi.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(bpm), time=delta))
+    score = _read(tmp_path, _saved(song))
+    on = {event.message.channel: event.time_s for event in score.events if event.message.type == "note_on"}
+    off = {event.message.channel: event.time_s for event in score.events if event.message.type == "note_off"}
+    # 60 beats a minute to beat 2 (2 s), 120 to beat 3 (2.5 s), then 30.
+    assert on == pytest.approx({0: 0.0, 1: 1.0, 2: 2.25})
+    assert off == pytest.approx({0: 2.0, 1: 2.5, 2: 2.25 + 0.25 + 2 * 1.5})
+    assert [event.time_s for event in score.events] == sorted(event.time_s for event in score.events)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_scores_are_finite_and_repeat(criterion: str) -> None:
-    found = scores_of(criterion)
-    assert found.shape == (4,)
-    assert np.isfinite(found).all()
-    assert (found >= 0).all()
-    assert (found == scores_of(criterion)).all()
+def test_running_status_goes_on_after_meta_events(tmp_path: Path) -> None:
+    track = b"\x00\x93\x45\x64\x10\x45\x00\x00\xff\x01\x02hi\x10\x47\x64\x10\x47\x00" + END
+    messages = [event.message for event in _read(tmp_path, _file(track)).events]
+    assert [(m.type, m.channel, m.note, m.velocity) for m in messages] == [
+        ("note_on", 3, 69, 100),
+        ("note_on", 3, 69, 0),
+        ("note_on", 3, 71, 100),
+        ("note_on", 3, 71, 0),
+    ]
 
 
-@pytest.mark.parametrize("criterion", ["mi", "activation"])
-def test_a_layer_whose_units_stand_still_is_named(criterion: str) -> None:
-    network = Small()
-    nn.init.constant_(network.first.bias, -1000.0)  # type: ignore[arg-type]
-    batch = (torch.randn(64, 2, 32), torch.randn(64, 4, 32))
-    groups = structure_of(network, batch, ["second"]).groups
-    with pytest.raises(DarkrackError, match=r"first: expected units that move.*\n.*collapsed"):
-        score(criterion, network, groups, batch, [])
+@pytest.mark.parametrize(
+    ("division", "seconds_per_tick"),
+    [(b"\xe7\x28", 1e-3), (b"\xe8\x50", 1 / 1920), (b"\xe3\x64", 1.001 / 3000), (b"\xe2\x04", 1 / 120)],
+)
+def test_smpte_time_ignores_tempo(tmp_path: Path, division: bytes, seconds_per_tick: float) -> None:
+    tempo = b"\x00\xff\x51\x03\x01\x00\x00"
+    score = _read(tmp_path, _file(tempo + NOTE + END, division=division))
+    assert score.duration_s == pytest.approx(96 * seconds_per_tick)
 
 
-def test_an_unknown_criterion_is_named() -> None:
-    with pytest.raises(DarkrackError, match="one of mi, magnitude"):
-        score("luck", Small(), structure_of(Small(), (torch.zeros(1, 2, 3), torch.zeros(1, 4, 3)), ["second"]).groups,
-              (torch.zeros(1, 2, 3), torch.zeros(1, 4, 3)), [])  # fmt: skip
+def test_foreign_chunks_longer_headers_and_sysex_are_passed_over(tmp_path: Path) -> None:
+    header = _chunk(b"MThd", b"\x00\x00\x00\x01\x00\x60\xca\xfe")
+    sysex = b"\x00\xf0\x05\x7e\x7f\x09\x01\xf7\x00\xf7\x02\xf3\x01"
+    data = header + _chunk(b"XFIH", b"who knows") + _chunk(b"MTrk", sysex + NOTE + END)
+    assert len(_read(tmp_path, data).events) == 2
+
+
+def test_bytes_after_the_end_of_a_track_are_remarked(tmp_path: Path) -> None:
+    score = _read(tmp_path, _file(NOTE + END + b"\x00\x00\x00"))
+    assert score.remarks == ("track 1: 3 bytes after its end of track are ignored",)
+
+
+# ---- refused, one test per way to be broken; the header is 14 bytes, a track's events begin at byte 22 ----
+
+
+def test_missing_and_empty_files(tmp_path: Path) -> None:
+    with pytest.raises(DarkrackError, match="No such file"):
+        read_score(tmp_path / "song.mid")
+    assert "empty file" in _refused(tmp_path, b"")
+
+
+def test_not_a_midi_file(tmp_path: Path) -> None:
+    assert "byte 0: expected a MIDI file, which begins with MThd, got 'OggS'" in _refused(
+        tmp_path, b"OggS" * 9
+    )
+    assert "RIFF wrapper" in _refused(tmp_path, b"RIFF" + bytes(30))
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (_file(NOTE + END)[:12], "byte 12: expected a header of 14 bytes"),
+        (b"MThd\x00\x00\x00\x03" + bytes(8), "byte 4: expected a header length of 6, got 3"),
+        (_file(NOTE + END, form=2), "byte 8: expected MIDI format 0 or 1, got format 2"),
+        (_file(NOTE + END, form=77), "byte 8: expected MIDI format 0 or 1, got format 77"),
+        (_file(), "byte 10: expected at least one track"),
+        (_file(NOTE + END, division=b"\x00\x00"), "byte 12: expected at least one tick"),
+        (_file(NOTE + END, division=b"\xf0\x04"), "byte 12: expected SMPTE time"),
+        (_file(NOTE + END, division=b"\xe7\x00"), "byte 12: expected SMPTE time"),
+    ],
+)
+def test_broken_headers(tmp_path: Path, data: bytes, told: str) -> None:
+    assert told in _refused(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (_file(NOTE + END)[:14], "byte 14: track 1 of 1: expected a chunk MTrk, got the end of the file"),
+        (_file(NOTE + END)[:19], "byte 14: track 1 of 1: expected a chunk MTrk and its length"),
+        (_file(NOTE + END)[:-1], "byte 14: track 1 of 1: expected 12 bytes as its length says, got 11"),
+        (_file(NOTE + END, NOTE + END)[:34], "byte 34: track 2 of 2: expected a chunk MTrk, got the end"),
+        (_file(NOTE + END) + b"MTrk", ""),
+    ],
+)
+def test_truncated_files(tmp_path: Path, data: bytes, told: str) -> None:
+    if told:
+        assert told in _refused(tmp_path, data)
+    else:  # bytes after the last track change nothing
+        assert _read(tmp_path, data).events
+
+
+@pytest.mark.parametrize("wrong_length", [11, 10, 9, 5, 13, 20])
+def test_a_wrong_track_length_is_found(tmp_path: Path, wrong_length: int) -> None:
+    data = bytearray(_file(NOTE + END, NOTE + END))
+    data[18:22] = wrong_length.to_bytes(4, "big")
+    assert "length" in _refused(tmp_path, bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        (
+            b"\x00\x90\x45\xc8",
+            "byte 25 (track 1, tick 0): expected a data byte from 0 to 127, got 200 (0xc8)",
+        ),
+        (NOTE + b"\x05\xb0\x80\x01", "byte 32 (track 1, tick 101): expected a data byte from 0 to 127"),
+        (b"\x00\x45\x64", "byte 23 (track 1, tick 0): expected a status byte, got data byte 0x45"),
+        (
+            b"\x00\xf8",
+            "byte 23 (track 1, tick 0): expected an event that a file may hold, got status byte 0xf8",
+        ),
+        (
+            b"\x81\x82\x83\x84\x05\x90",
+            "byte 22 (track 1, tick 0): expected a delta time of at most four bytes",
+        ),
+        (
+            b"\x00\xff\x51\x02\x01\x02",
+            "byte 23 (track 1, tick 0): expected a tempo of three bytes above zero",
+        ),
+        (b"\x00\xff\x51\x03\x00\x00\x00", "expected a tempo of three bytes above zero"),
+        (b"\x00\xff\x01\x7fab", "expected 127 bytes of meta event 0x01, got 6 to the end of the track"),
+        (b"\x00\xf0\x20ab", "expected 32 bytes of a system exclusive message"),
+    ],
+)
+def test_broken_events(tmp_path: Path, events: bytes, told: str) -> None:
+    assert told in _refused(tmp_path, _file(events + END))
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        (NOTE, "byte 30 (track 1, tick 96): expected an end of track (FF 2F 00), got the end of its chunk"),
+        (
+            NOTE + b"\x00",
+            "byte 31 (track 1, tick 96): expected the rest of an event, got the end of the track",
+        ),
+        (NOTE + b"\x00\x90", "expected the rest of a channel message"),
+        (NOTE + b"\x00\xff", "expected the rest of a meta event"),
+        (NOTE + b"\x81", "expected the rest of a delta time"),
+    ],
+)
+def test_tracks_that_stop_in_the_middle(tmp_path: Path, events: bytes, told: str) -> None:
+    assert told in _refused(tmp_path, _file(events))
+
+
+def test_a_song_without_notes(tmp_path: Path) -> None:
+    assert "expected a MIDI file with notes" in _refused(tmp_path, _file(b"\x00\xc0\x05" + END, END))
+    assert "expected a MIDI file with notes" in _refused(tmp_path, _file(b"\x00\x90\x40\x00" + END))
+
+
+# ---- whatever the bytes, a score or our error ----
+
+
+def _score_or_refusal(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> Score | None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.mid"
+    path.write_bytes(data)
+    try:
+        return read_score(path)
+    except DarkrackError:
+        return None
+
+
+@given(st.binary(max_size=200))
+@example(b"MThd")
+def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    _score_or_refusal(tmp_path_factory, data)
+
+
+@given(st.binary(max_size=120), st.binary(min_size=2, max_size=2))
+def test_any_bytes_as_a_track(
+    tmp_path_factory: pytest.TempPathFactory, track: bytes, division: bytes
+) -> None:
+    _score_or_refusal(tmp_path_factory, _file(track, division=division))
+    _score_or_refusal(tmp_path_factory, _file(NOTE + track + END, division=division))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 67), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 68)
+)
+def test_damaged_songs(
+    tmp_path_factory: pytest.TempPathFactory, damage: Sequence[tuple[int, int]], keep: int
+) -> None:
+    song = bytearray(_file(NOTE + b"\x00\xff\x51\x03\x07\xa1\x20" + NOTE + END, NOTE + END))
+    for at, value in damage:
+        song[at] = value
+    _score_or_refusal(tmp_path_factory, bytes(song))
+    _score_or_refusal(tmp_path_factory, bytes(song[:keep]))
+
+
+_MESSAGES = st.one_of(
+    st.builds(
+        mido.Message,
+        st.sampled_from(["note_on", "note_off"]),
+        channel=st.integers(0, 15),
+        note=st.integers(0, 127),
+        velocity=st.integers(0, 127),
+        time=st.integers(0, 100_000),
+    ),
+    st.builds(
+        mido.Message, st.just("pitchwheel"), pitch=st.integers(-8192, 8191), time=st.integers(0, 100_000)
+    ),
+    st.builds(
+        mido.MetaMessage, st.just("set_tempo"), tempo=st.integers(1, 2**24 - 1), time=st.integers(0, 9999)
+    ),
+    st.builds(mido.MetaMessage, st.just("text"), text=st.text("abc", max_size=200)),
+    st.builds(mido.Message, st.just("sysex"), data=st.lists(st.integers(0, 127), max_size=200)),
+)
+
+
+@given(st.lists(st.lists(_MESSAGES, max_size=20), min_size=1, max_size=4), st.integers(1, 32767))
+def test_what_mido_writes_is_read_as_mido_reads_it(
+    tmp_path_factory: pytest.TempPathFactory, tracks: list[list[mido.Message]], ticks_per_beat: int
+) -> None:
+    song = mido.MidiFile(ticks_per_beat=ticks_per_beat)
+    for messages in tracks:
+        song.add_track().extend(messages)
+    score = _score_or_refusal(tmp_path_factory, _saved(song))
+    times_s, expected = 0.0, []
+    for message in song:
+        times_s += message.time
+        if not message.is_meta and message.type != "sysex":
+            expected.append((times_s, message.bytes()))
+    has_notes = any(data[0] & 0xF0 == 0x90 and data[2] for _, data in expected)
+    assert (score is not None) == has_notes
+    if score is not None:
+        assert [event.message.bytes() for event in score.events] == [data for _, data in expected]
+        assert [event.time_s for event in score.events] == pytest.approx([at for at, _ in expected], rel=1e-9)
