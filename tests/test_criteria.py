@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from compress.prune import structure_of
 from compress.criteria import CRITERIA, LEAST_OPEN, copula_information, score
+from compress.prune import structure_of
 from device.errors import DarkrackError
 
 
