@@ -1,8 +1,8 @@
 """`darkrack trim`: structured lottery-ticket trimming, in rounds that can be stopped and gone on with anywhere.
 
 A round scores every channel (`compress.criteria`), takes the cheapest loss out of all layers at once
-(`compress.prune`), sets the survivors back to an early checkpoint or leaves them as they are, and trains them, taught by
-the network as it was.
+(`compress.prune`), sets the survivors back to an early checkpoint or leaves them as they are, and trains them; their
+teacher is the network as it was.
 Frankle & Carbin 2019; structured and for generative models of sound: Esling et al. 2020.
 
 The trimmer takes any module and a loss, a `Subject`: a generator (`compress.subjects`), or the judge's classifier.
