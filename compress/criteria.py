@@ -22,7 +22,9 @@ Loss = Callable[[nn.Module], Tensor]  # of a network like the one that is scored
 
 CRITERIA = ("mi", "magnitude", "taylor", "activation", "random")
 POSITIONS = 16  # of each note that activations are looked at: neighbours say the same
-SAMPLES_AN_INPUT = 4  # the estimate wants more samples than inputs; of more inputs a random part is read
+SAMPLES_AN_INPUT = (
+    4  # notes; the estimate wants more samples than inputs, and of more inputs a random part is read
+)
 # The least share of a unit's spread that its inputs leave open: a unit that is a linear function of them would have
 # infinite information. ln(1e3) / 2 = 3.5 nats.
 LEAST_OPEN = 1e-3
@@ -53,9 +55,7 @@ def score(  # noqa: PLR0917
         random = np.random.default_rng(seed)
         return {group.name: random.uniform(0.5, 1.0, group.channels) for group in groups}
     if criterion == "magnitude":
-        return {
-            group.name: _by_part(network, group, lambda weight: weight.detach().square()) for group in groups
-        }
+        return {group.name: _magnitude(network, group) for group in groups}
     if criterion == "taylor":
         return _taylor(network, groups, losses)
     if criterion not in CRITERIA:
@@ -126,14 +126,15 @@ def _pairs(
     """(N, D) and (N, channels): both sides of a layer at the same moments of the same notes, POSITIONS of each note.
 
     Where one side has more positions than the other (a note's condition has one), the moments are matched by their
-    share of the way. Of more than N / SAMPLES_AN_INPUT inputs as many are drawn at random.
+    share of the way; what has one is looked at once a note, because its repetition is no further sample. Of more than
+    notes / SAMPLES_AN_INPUT inputs as many are drawn at random: moments of one note say much the same.
     """
-    count = min(POSITIONS, units.shape[2])
+    count = min(POSITIONS, units.shape[2]) if read.shape[2] > 1 else 1
     places = np.stack([random.choice(units.shape[2], count, replace=False) for _ in range(len(units))])
     notes = np.arange(len(units))[:, None]
     there = places * read.shape[2] // units.shape[2]
     inputs = read[notes, :, there].reshape(-1, read.shape[1]).astype(np.float64)
-    most = max(len(inputs) // SAMPLES_AN_INPUT, 1)
+    most = max(len(units) // SAMPLES_AN_INPUT, 1)
     if inputs.shape[1] > most:
         inputs = inputs[:, random.choice(inputs.shape[1], most, replace=False)]
     return inputs, units[notes, :, places].reshape(-1, units.shape[1])
@@ -175,19 +176,15 @@ def copula_information(inputs: Floats, units: Floats) -> Floats:
     return information
 
 
-def _by_part(network: nn.Module, group: Group, of: Callable[[Tensor], Tensor]) -> Floats:
-    """A value per weight, summed over all weights of a channel; each layer's share of the group counts the same."""
+def _magnitude(network: nn.Module, group: Group) -> Floats:
+    """Squared weights of each channel; each layer's share of the group counts the same."""
     modules = dict(network.named_modules())
     total = np.zeros(group.channels)
     for part in group.parts:
-        module = modules[part.layer]
-        values = of(weight_of(module))
-        each = (
-            values.flatten(1).sum(1)
-            if part.side == OUT or values.dim() == 1
-            else values.transpose(0, 1).flatten(1).sum(1)
-        )
-        channels = each.double().numpy()[part.index].sum(1)
+        squares = weight_of(modules[part.layer]).detach().double().square()
+        if part.side == IN and squares.dim() > 1:
+            squares = squares.transpose(0, 1)
+        channels = squares.reshape(len(squares), -1).sum(1).numpy()[part.index].sum(1)
         total += channels / max(channels.mean(), 1e-30)
     return total
 
@@ -206,7 +203,7 @@ def _taylor(network: nn.Module, groups: Sequence[Group], losses: Sequence[Loss])
             for part in group.side(OUT):
                 weight = weight_of(modules[part.layer])
                 if weight.grad is not None:
-                    change = (weight.detach() * weight.grad).flatten(1).sum(1).double().numpy()
+                    change = (weight.detach() * weight.grad).reshape(len(weight), -1).sum(1).double().numpy()
                     gone += change[part.index].sum(1)
             scores[group.name] += gone**2
     network.zero_grad()

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.prove import Hop, Jury, compare, hold, judged, snr_db
+from compress.prove import Hop, Jury, compare, hold, judged, snr_db, summon
 from compress.quantize import (
     DYNAMIC_INT8,
     FLOAT16,
@@ -131,6 +131,8 @@ def run(args: argparse.Namespace) -> None:
         raise DarkrackError("--fine-tune", "0 or more steps", str(args.fine_tune))
     if args.against and not args.prove:
         raise DarkrackError("--against", "--prove DIR with it", "nothing to hear it on")
+    if args.ear and not args.prove:
+        raise DarkrackError("--ear", "--prove DIR with it", "nothing to hear")
     jury = Jury(args.prove, tuple(args.ear), args.against, args.seed, args.threads) if args.prove else None
     made = export(args.run, args.out, args.name, tuple(args.variants), fine_tune=args.fine_tune, jury=jury)
     manifest, parity = made.manifest, made.manifest.parity_db
@@ -172,8 +174,8 @@ def export(
     """Convert, prove and write; returns the bundle as read back.
 
     ``extra``: variants to ship besides. ``fine_tune``: steps that int8's weights are trained against their rounding.
-    With a ``jury`` float32 ships, too, and what plays by default is chosen. DarkrackError where a hop misses its
-    margin, or the jury hears that something was lost.
+    With a ``jury`` what plays by default is chosen, of these and float32. DarkrackError where a hop misses its margin,
+    or the jury hears that something was lost.
     """
     import torch
 
@@ -190,7 +192,7 @@ def export(
 
     sample = [torch.zeros(size) for size in inputs.values()]
     if jury:
-        extra = (*extra, FLOAT32)
+        summon(jury)
 
     def played(notes: int, seed: int) -> dict[str, FloatArray]:
         return played_inputs(inputs, presets, recipe.pitch_range_midi, _knobs(facts), notes=notes, seed=seed)
@@ -240,12 +242,10 @@ def export(
             expected = f"at least {margin:g} dB against the whole note"
             raise DarkrackError(f"{out}: {hop}", expected, f"{db:.1f} dB", "no bundle was written")
 
-    shipped = [DEFAULT_VARIANT, *(v for v in VARIANTS if v in extra and v != DEFAULT_VARIANT)]
+    asked = [DEFAULT_VARIANT, *(v for v in VARIANTS if v in extra and v != DEFAULT_VARIANT)]
     manifest: dict[str, Any] = {
         "name": name or recipe.name,
         "created": datetime.date.today().isoformat(),
-        "default_variant": DEFAULT_VARIANT,
-        "variants": {variant: {"file": f"generator.{variant}.tflite"} for variant in shipped},
         "representation": {"name": "partials", **dataclasses.asdict(recipe.grid)},
         "signature": {
             "inputs": {key: list(size) for key, size in inputs.items()},
@@ -300,10 +300,13 @@ def export(
             check_tensorrt(onnx[kind], f"{out}: {member}")
             onnx_files[member] = onnx[kind]
 
-    def write(path: Path, default: str, judgement: dict[str, Any] | None) -> bundle.Bundle:
+    def write(
+        path: Path, shipped: list[str], default: str, judgement: dict[str, Any] | None = None
+    ) -> bundle.Bundle:
         golden = {key: values[:GOLDEN_NOTES] for key, values in proof.items()}
         golden[OUTPUT] = reference[default][:GOLDEN_NOTES]
-        facts_of_it = {**manifest, "default_variant": default}
+        variants = {variant: {"file": f"generator.{variant}.tflite"} for variant in shipped}
+        facts_of_it = {**manifest, "default_variant": default, "variants": variants}
         facts_of_it["quality"] = {**manifest["quality"], **({"proof": judgement} if judgement else {})}
         files = {f"generator.{variant}.tflite": models[variant] for variant in shipped} | onnx_files
         files[bundle.GOLDEN] = bundle.golden_npz(golden)
@@ -311,15 +314,15 @@ def export(
         return bundle.write(path, facts_of_it, files)
 
     if jury is None:
-        return write(out, DEFAULT_VARIANT, None)
+        return write(out, asked, DEFAULT_VARIANT)
     with tempfile.TemporaryDirectory() as folder:
         candidate = Path(folder) / "candidate.rack"
-        write(candidate, DEFAULT_VARIANT, None)
-        heard = {variant: models[variant] for variant in shipped}
+        heard = {variant: models[variant] for variant in dict.fromkeys([*asked, FLOAT32])}
+        write(candidate, list(heard), DEFAULT_VARIANT)
         times = time_variants(heard, notes[0], shape)
         sizes = {variant: len(model) for variant, model in heard.items()}
         default, judgement = judged(jury, run_folder, candidate, times=times, sizes=sizes, where=str(out))
-    return write(out, default, judgement)
+    return write(out, list(dict.fromkeys([*asked, default])), default, judgement)
 
 
 def proof_inputs(

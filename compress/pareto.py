@@ -7,6 +7,7 @@ sound that way: no figure of quality without what it costs.
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import time
@@ -17,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from compress.prove import TOLERANCE, quality, worse
+from compress.prove import LEAST_CORRELATION, TOLERANCE, quality, worse
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes, write_json
+from train.report import check
 
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 METERED_S = 1.0  # of notes, one after another, for a reading of energy
@@ -67,7 +69,7 @@ class Candidate:
     float32_us: float
     against_parent: float  # the parent's float32 time a note over this one's int8
     note_j: float
-    trained_cpu_s: float | None
+    trained_s: float | None  # CPU of a trimmed one beyond its parent's, by the clock of others
     steps: int
     fad: dict[str, tuple[float, float, float]]
     correlation: float
@@ -95,7 +97,13 @@ def report(figures_files: Sequence[Path], out: Path, watts: float) -> list[Candi
         )
     subjects: dict[str, dict[str, Any]] = {}
     for one in figures:
-        subjects.update({s["path"]: s for s in one["subjects"] if s["kind"] == "run" and not s["fault"]})
+        subjects.update(
+            {
+                str(Path(s["path"]).resolve()): s
+                for s in one["subjects"]
+                if s["kind"] == "run" and not s["fault"]
+            }
+        )
     if not subjects:
         raise DarkrackError(
             str(figures_files[0]), "figures of runs", "none", "darkrack evaluate RUN ... --json FILE"
@@ -123,10 +131,11 @@ def _figures(path: Path) -> dict[str, Any]:
         found = json.loads(raw)
     except ValueError as error:
         raise DarkrackError(str(path), "JSON", str(error)) from error
-    if not isinstance(found, dict) or "subjects" not in found:
+    if not isinstance(found, dict):
         raise DarkrackError(
             str(path), "figures of the judge", "something else", "darkrack evaluate --json writes them"
         )
+    check(found)
     return found
 
 
@@ -182,7 +191,7 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
                 float32_us=times[f"{path} float32"].median_us,
                 against_parent=times[f"{parent} float32"].median_us / times[f"{path} int8"].median_us,
                 note_j=_energy_j(models[f"{path} int8"], watts),
-                trained_cpu_s=facts["trimmed"]["cpu_s"] if "trimmed" in facts else _trained_s(Path(path)),
+                trained_s=facts["trimmed"]["cpu_s"] if "trimmed" in facts else _trained_s(Path(path)),
                 steps=facts["trimmed"]["steps"] if "trimmed" in facts else facts["step"],
                 keeps=not worse(subject, subjects[parent]),
                 **vars(quality(subject)),
@@ -268,22 +277,19 @@ def _energy_j(model: bytes, watts: float) -> float:
 
 
 def _trained_s(run: Path) -> float | None:
-    """Seconds that a run's training took by its log: notes a second of every line."""
-    import csv
+    """Seconds that a run's training took by its log; None where there is none.
 
+    The log has notes a second since training began: right for a run that was not stopped.
+    """
     from train.recipe import read_recipe
 
     try:
         with (run / "log.csv").open(encoding="utf-8") as log:
-            rows = [(int(row["step"]), float(row["notes_per_s"])) for row in csv.DictReader(log)]
-    except OSError:
+            last = list(csv.DictReader(log))[-1]
+    except (OSError, IndexError):
         return None
     batch = read_recipe(run / "recipe.toml")[0].batch
-    seconds, before = 0.0, 0
-    for step, rate in rows:
-        seconds += max(step - before, 0) * batch / rate
-        before = step
-    return round(seconds, 1)
+    return round(int(last["step"]) * batch / float(last["notes_per_s"]), 1)
 
 
 def front(candidates: Sequence[Candidate], cost: str, ear: str) -> list[Candidate]:
@@ -306,32 +312,44 @@ def _text(
         f"{meter}. RAM: inner tensors that live at once. FAD on unseen notes of seen instruments, with its interval."
     )
     yield ""
-    head = ["network", "MACs", "of the parent's", "weights", "file kB", "RAM kB", "us int8", "us float32"]
-    head += ["parent's float32 / int8", "uJ a note", "training CPU s", "steps"]
+    head = [
+        "network",
+        "from",
+        "MACs",
+        "of the parent's",
+        "weights",
+        "file kB",
+        "RAM kB",
+        "us int8",
+        "us float32",
+    ]
+    head += ["parent's float32 / int8", "uJ a note", "training s", "steps"]
     head += [f"FAD by {ear}" for ear in ears] + ["correlation", "pitch, cents", "diversity", "as the parent"]
     yield "| " + " | ".join(head) + " |"
     yield "|---" * len(head) + "|"
     for one in candidates:
         fads = [f"{value:.1f} ({low:.1f} to {high:.1f})" for value, low, high in one.fad.values()]
         cells = [
-            one.arm, f"{one.macs / 1e6:.2f} M", f"{one.share:.1%}", f"{one.weight_share:.1%}",
+            "/".join(Path(one.path).parts[-2:]), one.arm, f"{one.macs / 1e6:.2f} M", f"{one.share:.1%}",
+            f"{one.weight_share:.1%}",
             f"{one.file_bytes / 1e3:.0f}", f"{one.ram_bytes / 1e3:.0f}", f"{one.note_us:.0f}", f"{one.float32_us:.0f}",
             f"{one.against_parent:.1f}", f"{one.note_j * 1e6:.0f}",
-            "" if one.trained_cpu_s is None else f"{one.trained_cpu_s:.0f}", str(one.steps),
+            "" if one.trained_s is None else f"{one.trained_s:.0f}", str(one.steps),
             *fads, f"{one.correlation:.3f}", f"{one.pitch_cents:.1f}",
             "" if one.diversity is None else f"{one.diversity:.2f}", "yes" if one.keeps else "no",
         ]  # fmt: skip
         yield "| " + " | ".join(cells) + " |"
     yield ""
+    rule = (
+        f"sounds as the parent does (FAD and pitch within the parent's interval or {TOLERANCE:.0%}, correlation within "
+        f"{TOLERANCE:.0%} or {LEAST_CORRELATION:g})"
+    )
     kept = [one for one in candidates if one.keeps and one.arm != "parent"]
     if kept:
         least = min(kept, key=lambda one: one.macs)
-        yield (
-            "The smallest that sounds as the parent does (every figure within the parent's interval, or "
-            f"{TOLERANCE:.0%}): {least.arm}, {least.share:.1%} of the MACs, {least.weight_share:.1%} of the weights."
-        )
+        yield f"The smallest that {rule}: {least.arm}, {least.share:.1%} of the MACs, {least.weight_share:.1%} of weights."
     else:
-        yield f"None sounds as the parent does (every figure within the parent's interval, or {TOLERANCE:.0%})."
+        yield f"None {rule}."
     yield ""
     yield "## What fits where"
     yield ""

@@ -177,6 +177,33 @@ def worse(subject: Mapping[str, Any], parent: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def summon(jury: Jury) -> None:
+    """Raise DarkrackError before anything is converted, where ears, notes or the run to compare with are missing."""
+    from train import evaluate
+    from train.notes import read_notes
+    from train.voice import open_voice
+
+    evaluate.open_ears(_asked(jury).ear)
+    read_notes(jury.data)
+    if jury.threads < 1:
+        raise DarkrackError("--threads", "at least 1", str(jury.threads))
+    if jury.against:
+        open_voice(jury.against)
+
+
+def _asked(jury: Jury) -> argparse.Namespace:
+    """What `darkrack evaluate` is asked."""
+    from train import evaluate
+
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    ears = [word for ear in jury.ears for word in ("--ear", ear)]
+    seed, threads = str(jury.seed), str(jury.threads)
+    return parser.parse_args(
+        ["--data", str(jury.data), *ears, "--quick", "--seed", seed, "--threads", threads]
+    )
+
+
 def judged(
     jury: Jury,
     run_folder: Path,
@@ -195,41 +222,29 @@ def judged(
     from train import evaluate
     from train.voice import open_voice
 
-    parser = argparse.ArgumentParser()
-    evaluate.add_arguments(parser)
-    ears = [word for ear in jury.ears for word in ("--ear", ear)]
-    words = [
-        "--data",
-        str(jury.data),
-        *ears,
-        "--quick",
-        "--seed",
-        str(jury.seed),
-        "--threads",
-        str(jury.threads),
-    ]
     runs = {"the run": run_folder, **({"its parent": jury.against} if jury.against else {})}
     voices = [dataclasses.replace(open_voice(path), name=name) for name, path in runs.items()]
     voices += [dataclasses.replace(open_voice(candidate, name), name=name) for name in times]
-    figures = evaluate.judge_voices(parser.parse_args(words), voices)
+    figures = evaluate.judge_voices(_asked(jury), voices)
     found = {one["name"]: one for one in figures["subjects"]}
     ear = figures["ears"][-1]["name"]
     measured = {}
     for name, timing in times.items():
         one = quality(found[name])
-        measured[name] = Measured(
-            timing.median_us / 1e3, sizes[name], one.fad[ear][0], one.pitch_cents, one.correlation
+        ms = timing.median_us / 1e3
+        measured[name] = Measured(ms, sizes[name], one.fad[ear][0], one.pitch_cents, one.correlation)
+    behind = {
+        name: [f"{parent}: {what}" for parent in runs for what in worse(found[name], found[parent])]
+        for name in times
+    }
+    chosen = choose({name: one for name, one in measured.items() if name == FLOAT32 or not behind[name]})
+    if behind[chosen]:
+        raise DarkrackError(
+            f"{where}: {chosen}",
+            f"what sounds as its parent does, within its interval or {TOLERANCE:.0%}",
+            "; ".join(behind[chosen]),
+            "no bundle was written; train it longer, or trim it less",
         )
-    chosen = choose(measured)
-    for parent in runs:
-        behind = worse(found[chosen], found[parent])
-        if behind:
-            raise DarkrackError(
-                f"{where}: {chosen}",
-                f"what sounds as {parent} does, within its interval or {TOLERANCE:.0%}",
-                "; ".join(behind),
-                "no bundle was written; train it longer, or trim it less",
-            )
     table = {
         "ear": ear,
         "seed": jury.seed,
@@ -240,5 +255,4 @@ def judged(
             for name, one in measured.items()
         },
     }
-    assert FLOAT32 in measured
     return chosen, table

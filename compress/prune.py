@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,7 @@ class Structure:
 
     layers: Mapping[str, Layer]
     groups: tuple[Group, ...]
+    norms: Mapping[str, int]  # parameters of each layer that is none of these, for each of its channels
     rest: int  # parameters of everything else
 
     def widths(self) -> dict[str, int]:
@@ -79,16 +80,23 @@ class Structure:
         """Multiply-accumulates of one pass, or ``per`` "weights" all parameters, with these channels in each group."""
         outputs = {name: layer.outputs for name, layer in self.layers.items()}
         inputs = {name: layer.inputs for name, layer in self.layers.items()}
+        norms = 0
         for group in self.groups:
             gone = group.channels - widths[group.name]
             for part in group.parts:
                 if part.layer in self.layers:
                     (outputs if part.side == OUT else inputs)[part.layer] -= gone * part.index.shape[1]
+                else:
+                    norms -= gone * self.norms.get(part.layer, 0)
         if per == "macs":
             return sum(layer.macs * outputs[name] * inputs[name] for name, layer in self.layers.items())
-        return self.rest + sum(
-            outputs[name] * (layer.weights * inputs[name] + layer.biases)
-            for name, layer in self.layers.items()
+        return (
+            self.rest
+            + norms
+            + sum(
+                outputs[name] * (layer.weights * inputs[name] + layer.biases)
+                for name, layer in self.layers.items()
+            )
         )
 
 
@@ -96,7 +104,8 @@ def count_macs(network: Callable[..., Any], example: Sequence[Tensor]) -> int:
     """Multiply-accumulates of one pass for the first note of ``example``: convolutions and products of matrices."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    mode = _evaluated(network) if isinstance(network, nn.Module) else nullcontext()
+    with torch.no_grad(), mode, FlopCounterMode(display=False) as counter:
         network(*(one[:1] for one in example))
     return int(counter.get_total_flops()) // 2  # it counts both
 
@@ -175,7 +184,14 @@ def structure_of(network: nn.Module, example: Sequence[Tensor], fixed: Sequence[
                 "a layer that the dependency graph skipped",
                 "name it as fixed",
             )
-    return Structure(layers, groups, rest)
+    modules = dict(network.named_modules())
+    norms = {
+        part.layer: sum(parameter.numel() for parameter in modules[part.layer].parameters()) // group.channels
+        for group in groups
+        for part in group.parts
+        if part.layer not in layers
+    }
+    return Structure(layers, groups, norms, rest)
 
 
 def _graph(network: nn.Module, example: Sequence[Tensor]) -> Any:
@@ -263,18 +279,17 @@ def _size(module: nn.Module, side: str) -> int:
     return int(weight_of(module).shape[0])  # a norm
 
 
-def choose(  # noqa: PLR0917
+def choose(
     structure: Structure,
     scores: Mapping[str, Floats],
-    budget: float,
+    budget_macs: float,
     per: str = "macs",
-    block: int = BLOCK,
     floor: int = BLOCK,
 ) -> dict[str, Indices]:
-    """Channels to take from each group so that the network costs at most ``budget``: all layers at once.
+    """Channels to take from each group so that a pass costs at most ``budget_macs``: all layers at once.
 
     ``scores`` (channels,) >= 0: what each channel is worth beside the others of its group; only their shares count, so
-    that a group with large scores is not spared whole. Blocks of ``block`` go one after another, each time the one that
+    that a group with large scores is not spared whole. Blocks of BLOCK go one after another, each time the one that
     loses the least of what is left in its group for what it saves (``per``: "macs" or "weights"). That spares a group
     the more, the less is left of it. No group falls below ``floor`` channels, nor below what it has.
     Raises DarkrackError where scores are missing or all zero (a collapsed layer), or the budget cannot be met.
@@ -297,27 +312,29 @@ def choose(  # noqa: PLR0917
     order = {name: np.argsort(score, kind="stable") for name, score in scores.items()}
     left = {name: float(score.sum()) for name, score in scores.items()}
     taken = dict.fromkeys(widths, 0)
-    cost = structure.cost(widths, per)
-    while cost > budget:
+    while structure.cost(widths) > budget_macs:
+        cost = structure.cost(widths, per)
         best = None
         for group in structure.groups:
             name, width = group.name, widths[group.name]
-            count = width % block or block
+            count = width % BLOCK or BLOCK
             if width - count < floor:
                 continue
             lost = float(scores[name][order[name][taken[name] : taken[name] + count]].sum())
-            after = structure.cost({**widths, name: width - count}, per)
+            saved = cost - structure.cost({**widths, name: width - count}, per)
             # Of a product of shares, each group's is what remains of its score: log(1 - share lost) for what is saved.
             share = min(lost / left[name], 1 - 1e-9) if left[name] > 0 else 0.0
-            price = -math.log1p(-share) / max(cost - after, 1e-9)
+            price = -math.log1p(-share) / max(saved, 1e-9)
             if best is None or price < best[0]:
-                best = price, name, count, lost, after
+                best = price, name, count, lost
         if best is None:
             raise DarkrackError(
-                "the budget", f"at least {cost:.4g} {per}, as small as it gets", f"{budget:.4g}",
+                "the budget",
+                f"at least {structure.cost(widths):.4g} MACs, as small as it gets",
+                f"{budget_macs:.4g}",
                 f"no layer may have fewer than {floor} channels",
-            )  # fmt: skip
-        _, name, count, lost, cost = best
+            )
+        _, name, count, lost = best
         widths[name] -= count
         taken[name] += count
         left[name] -= lost

@@ -7,7 +7,8 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from train.stages import (
     critic_step,
     deviation_loss,
     input_shapes,
+    know_the_data,
     load_checkpoint,
     load_generator,
     masked_mean,
@@ -44,22 +46,23 @@ if TYPE_CHECKING:
     from train.dataset import TrainingSet
 
 CLASSIFIER = "classifier"
+CLASSIFIED_MIDI = (36.0, 84.0)  # the range of the voices that the judge has heard so far
 TIMED_CALLS = 300
 # One in eight notes of a lesson: asked for labels that no note has, networks are three times as far apart as for
 # others, and at one in four half of the gradient came from there.
 PUSHED_SHARE = 8
 
 
-def open_subject(run: Path, data: Path, learn: tuple[str, ...], threads: int) -> Subject:
+def open_subject(run: Path, data: Path, learn: tuple[str, ...], threads: int, seed: int) -> Subject:
     """The generator of a run with the notes it learned from, or the judge's classifier where ``run`` is "classifier".
 
-    ``learn`` says whether a critic is needed.
+    ``learn`` says whether a critic is needed; ``seed`` is that of lessons and fresh weights.
     """
     if str(run) == CLASSIFIER:
         if "critic" in learn:
             raise DarkrackError("--learn critic", "a generator", "the classifier", "it has no critic")
-        return ClassifierSubject(data)
-    return GeneratorSubject(run, data, "critic" in learn, threads)
+        return ClassifierSubject(data, seed)
+    return GeneratorSubject(run, data, critic="critic" in learn, threads=threads, seed=seed)
 
 
 class GeneratorSubject:
@@ -70,11 +73,11 @@ class GeneratorSubject:
     so the texture can be compared like everything else.
     """
 
-    def __init__(self, run: Path, data: Path, critic: bool, threads: int) -> None:
+    def __init__(self, run: Path, data: Path, *, critic: bool, threads: int = 1, seed: int = 0) -> None:
         from train.dataset import load_training_set
 
         generator, self._encoder, self._recipe, self._facts = load_generator(run)
-        self._run = run
+        self._run, self._seed = run, seed
         self._content = load_checkpoint(run)
         self._notes: TrainingSet = load_training_set(data, self._recipe, threads)
         if self._notes.sha256() != self._content["identity"]["these notes"]:
@@ -91,7 +94,7 @@ class GeneratorSubject:
         self._critic: Critic | None = None
         self._rival: torch.optim.Optimizer | None = None
         if critic:
-            if not self._recipe.adversarial.steps:
+            if self._content["step"] <= self._recipe.reconstruction.steps or "critic" not in self._content:
                 raise DarkrackError(
                     str(run), "a run with a trained critic", "one without stage two", "--learn without critic"
                 )
@@ -108,32 +111,33 @@ class GeneratorSubject:
     def _inputs(self) -> dict[str, tuple[int, ...]]:
         return input_shapes(self._recipe, len(self._facts["attributes"]))
 
-    def origin(self, which: str) -> nn.Module:
-        """See `Subject.origin`."""
-        origin = copy.deepcopy(self.network)
-        if which == "early":
-            path = self._run / EARLY
-            if not path.exists():
-                raise DarkrackError(
-                    str(path), "the run's early weights", "none", "train it again, or let survivors go on"
-                )
-            origin.load_state_dict(torch.load(path, weights_only=True)["generator"])
-            return origin
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._recipe.seed)
-            fresh = Generator(
-                self._recipe.generator,
-                self._recipe.grid,
-                len(self._facts["attributes"]),
-                self._recipe.pitch_range_midi,
+    def early(self) -> nn.Module:
+        """See `Subject.early`."""
+        path = self._run / EARLY
+        if not path.exists():
+            raise DarkrackError(
+                str(path), "the run's early weights", "none", "train it again, or let survivors go on"
             )
-        # What it knows of the data before any step: means and spreads.
-        fresh.load_state_dict({**fresh.state_dict(), **dict(origin.named_buffers())})
+        content = torch.load(path, weights_only=True)
+        if content["identity"] != self._content["identity"]:
+            raise DarkrackError(str(path), "early weights of this run", "another's", "train it again")
+        early = copy.deepcopy(self.network)
+        early.load_state_dict(content["generator"])
+        return early
+
+    def fresh(self, like: nn.Module) -> nn.Module:
+        """As `train.stages.start_state` begins, in the widths of ``like``; see `Subject.fresh`."""
+        assert isinstance(like, Generator)
+        sizes = (self._recipe.grid, len(self._facts["attributes"]), self._recipe.pitch_range_midi)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            fresh = Generator(self._recipe.generator, *sizes, like.widths())
+        know_the_data(fresh, self._notes, self._recipe.grid)
         return fresh
 
     def lesson(self, step: int, count: int) -> Lesson:
         """See `Subject.lesson`."""
-        random = np.random.default_rng([self._recipe.seed, abs(step), step < 0])
+        random = np.random.default_rng([self._seed, abs(step), step < 0])
         rows = random.choice(
             self._notes.parts["train"], count, replace=count > len(self._notes.parts["train"])
         )
@@ -170,7 +174,7 @@ class GeneratorSubject:
             rough = texture(heard, options.smooth_frames) - texture(wanted, options.smooth_frames)
             return (
                 loss
-                + self._recipe.reconstruction.deviation_weight * deviation_loss(difference, wanted)
+                + self._recipe.reconstruction.deviation_weight * deviation_loss(difference, wanted * mask)
                 + options.texture_weight * masked_mean(rough.abs(), mask)
             )
 
@@ -217,29 +221,21 @@ class GeneratorSubject:
     def keep(self, folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> None:
         """A run like its parent, with other widths; see `Subject.keep`."""
         assert isinstance(network, Generator)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
-            new = Path(name) / folder.name
-            new.mkdir()
+        with whole_folder(folder) as new:
             for file in ("recipe.toml", "presets.npz"):
                 shutil.copyfile(self._run / file, new / file)
             parent = {**facts["parent"], "checkpoint_sha256": sha256_of(self._run / CHECKPOINT)}
             stood = {key: value for key, value in self._facts.items() if key != "step"}
             write_json(new / "run.json", {**stood, "trimmed": {**facts, "parent": parent}})
+            content = {
+                "identity": self._content["identity"],
+                "step": self._content["step"],
+                "widths": asdict(network.widths()),
+                "average_generator": network.state_dict(),
+                "average_encoder": self._content["average_encoder"],
+            }
             with atomic_path(new / CHECKPOINT) as temporary:
-                torch.save(
-                    {
-                        "identity": self._content["identity"],
-                        "step": self._content["step"],
-                        "widths": asdict(network.widths()),
-                        "average_generator": network.state_dict(),
-                        "average_encoder": self._content["average_encoder"],
-                    },
-                    temporary,
-                )
-            if folder.exists():
-                folder.replace(Path(name) / "old")
-            new.replace(folder)
+                torch.save(content, temporary)
 
 
 class ClassifierSubject:
@@ -248,41 +244,41 @@ class ClassifierSubject:
     Two maps flattened side by side are more than the dependency graph follows, so the last layers before that stay.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, seed: int) -> None:
         from train import classifier
-        from train.notes import read_notes
 
-        pitches = [note.pitch for note in read_notes(data)]
-        self._range = min(pitches), max(pitches)
+        self._range = CLASSIFIED_MIDI
         made = classifier.prepare([data], self._range)
         assert made is not None
         self._lessons = classifier.lessons([data], self._range)
         self.network: nn.Module = made.network.requires_grad_(False)
-        self.example: tuple[Tensor, ...] = (
-            torch.rand(2, *self._lessons.logs.shape[1:]),
-            torch.rand(2, *self._lessons.mels.shape[1:]),
+        self._seed = seed
+        self.example: tuple[Tensor, ...] = self._lessons.heard(
+            torch.arange(2), torch.Generator().manual_seed(0)
         )
         self.fixed: tuple[str, ...] = ("pitch", "family.4", "convolutions.3", "partials.2")
         weights = np.concatenate(
             [value.double().numpy().ravel() for value in self.network.state_dict().values()]
         )
-        self.identity = hashlib.sha256(weights.tobytes()).hexdigest()
+        self.identity = hashlib.sha256(weights.tobytes() + self._lessons.logs.numpy().tobytes()).hexdigest()
 
-    def origin(self, which: str) -> nn.Module:
-        """See `Subject.origin`; nothing early is kept of it."""
-        from train.classifier import Network
+    def early(self) -> nn.Module:
+        """Nothing early is kept of it; see `Subject.early`."""
+        raise DarkrackError("--survivors early", "early weights", "none of the classifier", "go-on, or fresh")
 
-        if which == "early":
-            raise DarkrackError(
-                "--survivors early", "early weights", "none of the classifier", "go-on, or fresh"
-            )
+    def fresh(self, like: nn.Module) -> nn.Module:
+        """As torch begins; see `Subject.fresh`."""
+        fresh = copy.deepcopy(like)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return Network(*self._range)
+            torch.manual_seed(self._seed)
+            for module in fresh.modules():
+                if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+                    module.reset_parameters()
+        return fresh
 
     def lesson(self, step: int, count: int) -> Lesson:
         """See `Subject.lesson`."""
-        generator = torch.Generator().manual_seed(2 * abs(step) + (step < 0))
+        generator = torch.Generator().manual_seed(self._seed + 1000 * (2 * abs(step) + (step < 0)))
         rows = torch.randint(len(self._lessons.pitch), (count,), generator=generator)
 
         def outputs(made: tuple[Tensor, Tensor], taught: tuple[Tensor, Tensor]) -> Tensor:
@@ -310,9 +306,31 @@ class ClassifierSubject:
         """Weights with their channel list, and how often the network is right; see `Subject.keep`."""
         network.eval()
         found = self._lessons.accuracy(network, 0)
-        with atomic_path(folder / "classifier.pt") as temporary:
-            torch.save({"network": network.state_dict(), "kept": facts["kept"]}, temporary)
-        write_json(folder / "accuracy.json", {"accuracy": found, "trimmed": dict(facts)})
+        low, high = self._range
+        with whole_folder(folder) as new:
+            content = {
+                "network": network.state_dict(),
+                "kept": facts["kept"],
+                "low_midi": low,
+                "high_midi": high,
+            }
+            torch.save(content, new / "classifier.pt")
+            write_json(new / "accuracy.json", {"accuracy": found, "trimmed": dict(facts)})
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``folder`` when the block ends well; what a kill left of one goes first."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        new = Path(name) / folder.name
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.replace(Path(name) / "old")
+        new.replace(folder)
 
 
 def _median_ms(call: Callable[[], object]) -> float:

@@ -18,6 +18,7 @@ import copy
 import csv
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -41,7 +42,7 @@ STATE = "trim.pt"
 ROUNDS = "rounds.json"
 LOG = "log.csv"
 LEARN = ("outputs", "features", "task", "critic")
-SCORED_NOTES = 256
+SCORED_NOTES = 1024
 SCORED_LOSSES = 8  # batches whose gradients Taylor's criterion sees
 SAVE_EVERY_STEPS = 200
 LOG_EVERY_STEPS = 50
@@ -98,11 +99,14 @@ class Subject(Protocol):
     fixed: tuple[str, ...]
     identity: str  # changes with the weights and the data
 
-    def origin(self, which: str) -> nn.Module:
-        """The same network "early" in its training, or "fresh" before any; DarkrackError where there is none."""
+    def early(self) -> nn.Module:
+        """The same network early in its training; DarkrackError where that was not kept."""
+
+    def fresh(self, like: nn.Module) -> nn.Module:
+        """A network of the shape of ``like`` before any training."""
 
     def lesson(self, step: int, count: int) -> Lesson:
-        """The lesson of a step; the same step gives the same one."""
+        """The lesson of a step; the same step gives the same one, and nothing else is drawn from by it."""
 
     def opponents(self) -> dict[str, Any]:
         """Modules and optimisers that lessons change besides the student, by name."""
@@ -171,7 +175,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.7,
         metavar="S",
-        help="what a round leaves, at the least (default 0.7)",
+        help="about what a round leaves of the MACs (default 0.7)",
     )
     parser.add_argument(
         "--survivors",
@@ -218,7 +222,6 @@ def run(args: argparse.Namespace) -> None:
 
     from compress.subjects import open_subject
 
-    torch.set_num_threads(args.threads)
     plan = Plan(
         budgets=tuple(args.to),
         criterion=args.criterion,
@@ -234,7 +237,10 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
     )
     _check(plan)
-    trim(open_subject(args.run, args.data, plan.learn, args.threads), plan, args.out)
+    if args.threads < 1:
+        raise DarkrackError("--threads", "at least 1", str(args.threads))
+    torch.set_num_threads(args.threads)
+    trim(open_subject(args.run, args.data, plan.learn, args.threads, plan.seed), plan, args.out)
 
 
 def budget(text: str) -> Budget:
@@ -252,19 +258,28 @@ def budget(text: str) -> Budget:
 def _check(plan: Plan) -> None:
     if not 0.1 <= plan.round_share < 1:
         raise DarkrackError("--round-share", "0.1 to under 1", f"{plan.round_share:g}")
-    for option, value in (
-        ("--steps", plan.steps),
-        ("--last-steps", plan.last_steps),
-        ("--batch", plan.batch),
+    for option, value, least in (
+        ("--steps", plan.steps, 1),
+        ("--last-steps", plan.last_steps, 1),
+        ("--batch", plan.batch, 2),
+        ("--floor", plan.floor, 1),
+        ("--seed", plan.seed, 0),
     ):
-        if value < 1:
-            raise DarkrackError(option, "at least 1", str(value))
+        if value < least:
+            raise DarkrackError(option, f"at least {least}", str(value))
+    if not 0 < plan.learning_rate < 1:
+        raise DarkrackError("--learning-rate", "above 0 and under 1", f"{plan.learning_rate:g}")
     if len({one.label for one in plan.budgets}) < len(plan.budgets):
         raise DarkrackError("--to", "each budget once", ", ".join(one.label for one in plan.budgets))
+    for one, next_one in itertools.pairwise(plan.budgets):
+        if one.unit == next_one.unit and next_one.value > one.value:
+            raise DarkrackError(
+                "--to", "budgets from the largest to the smallest", f"{one.label} before {next_one.label}"
+            )
 
 
 def rounds(share: float, goal: float, round_share: float) -> list[float]:
-    """Shares of the parent's cost from ``share`` down to ``goal``, each at least ``round_share`` of the last one."""
+    """Costs from ``share`` down to ``goal``, in even steps of which none leaves less than ``round_share``."""
     if goal >= share:
         return [goal]
     count = max(1, math.ceil(math.log(goal / share) / math.log(round_share) - 1e-9))
@@ -282,6 +297,7 @@ class Standing:
     pending: list[float]  # MACs of the rounds up to it that are not done; the first is worked on
     step: int  # of this round
     cpu_s: float  # of this round
+    losses: dict[str, float]  # of the last step
     done: list[dict[str, Any]]
     optimiser: Any = None
 
@@ -295,10 +311,10 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
     import torch
     from tqdm import tqdm
 
-    from compress.prune import choose, count_macs, structure_of, take
+    from compress.prune import choose, count_macs, structure_of
     from train.stages import stop_requested
 
-    origin = None if plan.survivors == "go-on" else subject.origin(plan.survivors)
+    early = subject.early() if plan.survivors == "early" else None
     identity = hashlib.sha256(json.dumps([subject.identity, dataclasses.asdict(plan)]).encode()).hexdigest()
     whole = structure_of(subject.network, subject.example, subject.fixed)
     parent = {
@@ -312,6 +328,11 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
         _save(folder, identity, standing, subject)
         _append(folder / LOG, log)
         log.clear()
+        content = {"parent": parent, "plan": dataclasses.asdict(plan), "rounds": standing.done}
+        write_json(folder / ROUNDS, content)
+
+    if not (folder / STATE).exists():
+        (folder / LOG).unlink(missing_ok=True)  # of one that was deleted to start again
 
     with stop_requested() as stop:
         while standing.at < len(plan.budgets):
@@ -323,14 +344,13 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                     standing.pending = rounds(
                         standing.structure.cost(standing.structure.widths()), macs, plan.round_share
                     )
-                target = standing.pending[0]
-                if plan.per == "weights":
-                    channels = _by_weights(standing.structure, scored, target, plan)
-                else:
-                    channels = choose(standing.structure, scored, target, floor=plan.floor)
-                _remove(standing, subject, channels, take)
-                if origin is not None:
-                    standing.network = _cut(origin, subject, whole, standing.kept)[0].requires_grad_(True)
+                channels = choose(standing.structure, scored, standing.pending[0], plan.per, plan.floor)
+                _remove(standing, subject, channels)
+                if early is not None:
+                    standing.network = _cut(early, subject, whole, standing.kept)[0]
+                elif plan.survivors == "fresh":
+                    standing.network = subject.fresh(standing.network)
+                standing.network.requires_grad_(True)
                 standing.optimiser = torch.optim.Adam(
                     standing.network.parameters(), plan.learning_rate, (0.9, 0.99)
                 )
@@ -345,11 +365,12 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 while standing.step < steps and not stop():
                     began_s = time.process_time()
                     losses = _step(subject, plan, standing, whole, steps)
+                    _finite(losses, standing.step + 1)
+                    standing.losses = losses
                     standing.cpu_s += time.process_time() - began_s
                     standing.step += 1
                     bar.update()
                     if standing.step % LOG_EVERY_STEPS == 0 or standing.step == steps:
-                        _finite(losses, standing.step)
                         log.append({"round": len(standing.done), "step": standing.step, **losses})
                         bar.set_postfix({name: f"{value:.4f}" for name, value in losses.items()})
                     if standing.step % SAVE_EVERY_STEPS == 0:
@@ -365,12 +386,12 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 "parameters": sum(p.numel() for p in standing.network.parameters()),
                 "widths": standing.structure.widths(),
                 "steps": steps,
-                "losses": {name: round(value, 5) for name, value in losses.items()},
+                "losses": {name: round(value, 5) for name, value in standing.losses.items()},
                 "cpu_s": round(standing.cpu_s, 1),
                 "budget": goal.label if meets else None,
             }
             weights = facts["parameters"] / parent["parameters"]
-            means = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+            means = ", ".join(f"{name} {value:.4f}" for name, value in standing.losses.items())
             print(f"round {facts['round']}: {share:.1%} of the MACs, {weights:.1%} of the weights; {means}")
             standing.done.append(facts)
             standing.pending.pop(0)
@@ -379,9 +400,6 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 subject.keep(folder / goal.label, standing.network, _account(plan, parent, standing))
                 standing.at += 1
             save()
-            write_json(
-                folder / ROUNDS, {"parent": parent, "plan": dataclasses.asdict(plan), "rounds": standing.done}
-            )
     return standing.done
 
 
@@ -409,13 +427,8 @@ def _scores(subject: Subject, plan: Plan, standing: Standing) -> dict[str, Any]:
         lesson = subject.lesson(step, plan.batch)
 
         def loss(network: nn.Module) -> Tensor:
-            import torch
-
-            with torch.no_grad():
-                taught = subject.network(*lesson.inputs)
-            made = network(*lesson.inputs)
-            terms = [term(made, taught) for name, term in lesson.losses.items() if name in plan.learn]
-            return torch.stack(terms or [lesson.losses["outputs"](made, taught)]).sum()
+            # Not the outputs': before anything was taken they equal the teacher's, and every gradient is 0.
+            return lesson.losses["task"](network(*lesson.inputs), None)
 
         return loss
 
@@ -427,29 +440,6 @@ def _scores(subject: Subject, plan: Plan, standing: Standing) -> dict[str, Any]:
     return score(
         plan.criterion, network, standing.structure.groups, batch, losses, plan.seed + len(standing.done)
     )
-
-
-def _by_weights(
-    structure: Structure, scored: Mapping[str, Any], macs: float, plan: Plan
-) -> dict[str, Indices]:
-    """Chosen by loss per weight until the MACs fit: the weights' budget for that is found by halving."""
-    from compress.prune import choose
-
-    low, high = 0.0, structure.cost(structure.widths(), "weights")
-    best: dict[str, Indices] | None = None
-    for _ in range(30):
-        middle = (low + high) / 2
-        try:
-            channels = choose(structure, scored, middle, "weights", floor=plan.floor)
-        except DarkrackError:
-            low = middle
-            continue
-        left = {name: width - len(channels.get(name, ())) for name, width in structure.widths().items()}
-        if structure.cost(left) <= macs:
-            best, low = channels, middle
-        else:
-            high = middle
-    return choose(structure, scored, macs, floor=plan.floor) if best is None else best
 
 
 def _macs(  # noqa: PLR0917
@@ -465,29 +455,30 @@ def _macs(  # noqa: PLR0917
     low, high = 0.0, standing.structure.cost(standing.structure.widths())
     if subject.measure_ms(standing.network) <= goal.value:
         return high
+    fits = 0.0
     for _ in range(6):  # to 1/64 of the way
         middle = (low + high) / 2
         tried = copy.deepcopy(standing.network)
         try:
-            channels = choose(standing.structure, scored, middle, floor=plan.floor)
+            channels = choose(standing.structure, scored, middle, plan.per, plan.floor)
         except DarkrackError:
             low = middle
             continue
         take(tried, subject.example, standing.structure, channels)
         if subject.measure_ms(tried) <= goal.value:
-            low = middle
+            low = fits = middle
         else:
             high = middle
-    if low == 0.0:
+    if not fits:
         raise DarkrackError(
             "--to", f"a time that a network with {plan.floor} channels a layer holds", goal.label
         )
-    return low
+    return fits
 
 
-def _remove(
-    standing: Standing, subject: Subject, channels: Mapping[str, Indices], take: Callable[..., Any]
-) -> None:
+def _remove(standing: Standing, subject: Subject, channels: Mapping[str, Indices]) -> None:
+    from compress.prune import take
+
     standing.structure = take(standing.network, subject.example, standing.structure, channels)
     for name, gone in channels.items():
         standing.kept[name] = np.delete(standing.kept[name], gone)
@@ -518,7 +509,7 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
     lesson = subject.lesson(number, plan.batch)
     for group in standing.optimiser.param_groups:
         group["lr"] = plan.learning_rate * (1 - standing.step / steps)
-    standing.network.train()
+    standing.network.eval()  # statistics of norms stay the parent's, as the teacher has them; no dropout
     if "features" in plan.learn:
         with torch.no_grad(), listening(subject.network, whole.groups) as taught_features:
             taught = subject.network(*lesson.inputs)
@@ -571,6 +562,7 @@ def _save(folder: Path, identity: str, standing: Standing, subject: Subject) -> 
         "pending": standing.pending,
         "step": standing.step,
         "cpu_s": standing.cpu_s,
+        "losses": standing.losses,
         "done": json.dumps(standing.done),
         "optimiser": standing.optimiser.state_dict() if standing.optimiser else None,
         "opponents": {name: one.state_dict() for name, one in subject.opponents().items()},
@@ -586,7 +578,7 @@ def _resume(folder: Path, identity: str, subject: Subject, plan: Plan, whole: St
     if not path.exists():
         kept = {group.name: np.arange(group.channels) for group in whole.groups}
         network = copy.deepcopy(subject.network).requires_grad_(True)
-        return Standing(network, whole, kept, 0, [], 0, 0.0, [])
+        return Standing(network, whole, kept, 0, [], 0, 0.0, {}, [])
     try:
         content = torch.load(path, weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
@@ -609,6 +601,7 @@ def _resume(folder: Path, identity: str, subject: Subject, plan: Plan, whole: St
         content["pending"],
         content["step"],
         content["cpu_s"],
+        content["losses"],
         json.loads(content["done"]),
     )
     if content["optimiser"] is not None:

@@ -108,6 +108,39 @@ def test_scores_are_finite_and_repeat(criterion: str) -> None:
     assert (found == scores_of(criterion)).all()
 
 
+class Rested(nn.Module):
+    """A dense layer whose units become channels of eight moments, as a generator begins; and a norm on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(100, 32), nn.BatchNorm1d(4), nn.Conv1d(4, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.norm(self.first(x).reshape(-1, 4, 8)))
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_networks_with_norms_are_scored(criterion: str) -> None:
+    torch.manual_seed(0)
+    network, x = Rested().eval(), torch.randn(400, 100)
+    groups = structure_of(network, (x,), ["second"]).groups
+    found = score(criterion, network, groups, (x,), [lambda net: net(x).square().mean()])["first"]
+    assert found.shape == (4,)
+    assert np.isfinite(found).all()
+    assert found.max() > 0
+
+
+def test_a_repeated_input_is_no_further_sample() -> None:
+    """What a note's units have in common with inputs that they do not depend on is nothing, however many moments."""
+    torch.manual_seed(0)
+    network = Rested().eval()
+    nn.init.zeros_(network.first.weight)
+    x = torch.randn(400, 100)
+    network.first.register_forward_hook(lambda *_: torch.randn(400, 4, 1).expand(-1, -1, 8).reshape(400, 32))
+    groups = structure_of(Rested().eval(), (x,), ["second"]).groups
+    assert score("mi", network, groups, (x,), [])["first"].mean() < 0.03
+
+
 @pytest.mark.parametrize("criterion", ["mi", "activation"])
 def test_a_layer_whose_units_stand_still_is_named(criterion: str) -> None:
     network = Small()

@@ -91,9 +91,7 @@ def test_what_cannot_be_reported_is_said(tmp_path: Path, capsys: pytest.CaptureF
 
     assert "expected JSON" in said("{")
     assert "expected figures of the judge, got something else" in said("[]")
-    assert "expected figures of runs, got none" in said(
-        json.dumps({"subjects": [], "parts": [], "seed": 0, "ears": [], "command": ""})
-    )
+    assert "figures" in said(json.dumps({"subjects": []}))
 
 
 @pytest.mark.slow
@@ -112,7 +110,7 @@ def test_a_bundle_is_heard_before_it_is_written(
         strict.setattr(prove, "TOLERANCE", -100.0)
         assert darkrack.main(words) == 1
     error = capsys.readouterr().err
-    assert "what sounds as the run does" in error
+    assert "what sounds as its parent does" in error
     assert "no bundle was written" in error
     assert not rack.exists()
     assert darkrack.main(words) == 0
@@ -129,13 +127,20 @@ def test_a_bundle_is_heard_before_it_is_written(
 
 
 def test_options_that_contradict_are_refused(
-    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["export", str(parent), "--out", str(tmp_path / "x.rack")]
     assert darkrack.main([*words, "--against", str(parent)]) == 1
     assert "--against: expected --prove DIR with it" in capsys.readouterr().err
     assert darkrack.main([*words, "--fine-tune", "-1"]) == 1
     assert "--fine-tune: expected 0 or more steps, got -1" in capsys.readouterr().err
+    assert darkrack.main([*words, "--ear", "descriptors"]) == 1
+    assert "--ear: expected --prove DIR with it" in capsys.readouterr().err
+    monkeypatch.setattr("compress.export.to_tflite", lambda *_: pytest.fail("converted before it was asked"))
+    assert darkrack.main([*words, "--prove", str(tmp_path)]) == 1
+    assert "--ear: expected at least one ear" in capsys.readouterr().err
+    assert darkrack.main([*words, "--prove", str(tmp_path), "--ear", "descriptors"]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
 
 
 def heard(fad: float, cents: float, correlation: float) -> dict[str, Any]:

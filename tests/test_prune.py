@@ -162,8 +162,16 @@ def test_the_judges_classifier_can_be_cut_with_its_flattened_maps_left_alone() -
     structure = structure_of(network, pictures, ["pitch", "family.4", "convolutions.3", "partials.2"])
     scores = {group.name: np.arange(1.0, group.channels + 1) for group in structure.groups}
     whole = structure.cost(structure.widths())
-    take(network, pictures, structure, choose(structure, scores, whole / 4))
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    after = take(network.train(), pictures, structure, choose(structure, scores, whole / 4))
     assert count_macs(network, pictures) <= whole / 4
+    assert after.cost(after.widths(), "weights") == sum(
+        parameter.numel() for parameter in network.parameters()
+    )
+    assert network.training
+    # Counting is no training: the statistics of what is left are as they were.
+    for name, value in network.named_buffers():
+        assert set(value.flatten().tolist()) <= set(before[name].flatten().tolist()), name
     assert network(*pictures)[0].shape == (2, 49)
 
 
@@ -175,15 +183,15 @@ def test_a_choice_fits_its_budget_in_whole_blocks_and_takes_the_lowest(
     structure = structure_of(generator, asked(), ["to_frames"])
     random = np.random.default_rng(seed)
     scores = {group.name: random.uniform(0.1, 1, group.channels) for group in structure.groups}
-    budget = share * structure.cost(structure.widths(), per)
-    smallest = structure.cost(dict.fromkeys(structure.widths(), 8), per)
+    budget = share * structure.cost(structure.widths())
+    smallest = structure.cost(dict.fromkeys(structure.widths(), 8))
     if budget < smallest:
         with pytest.raises(DarkrackError, match="as small as it gets"):
             choose(structure, scores, budget, per)
         return
     channels = choose(structure, scores, budget, per)
     left = {name: width - len(channels.get(name, ())) for name, width in structure.widths().items()}
-    assert structure.cost(left, per) <= budget
+    assert structure.cost(left) <= budget
     for name, width in left.items():
         assert width % 8 == 0
         assert width >= 8

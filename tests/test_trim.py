@@ -30,6 +30,9 @@ from compress.prune import count_macs
 from compress.subjects import GeneratorSubject, heard_alike
 from device.errors import DarkrackError
 from train import stages
+from train.dataset import load_training_set
+from train.networks import Generator
+from train.recipe import read_recipe
 from train.stages import input_shapes, load_generator
 
 ROOT = Path(__file__).parent.parent
@@ -163,8 +166,8 @@ def test_a_killed_trim_goes_on_and_leaves_nothing_half_written(
 
 def test_rewinding_goes_back_to_early_weights(trained: Path, data: Path, tmp_path: Path) -> None:
     network, *_ = load_generator(trained)
-    subject = GeneratorSubject(trained, data, critic=False, threads=1)
-    early = subject.origin("early")
+    subject = GeneratorSubject(trained, data, critic=False)
+    early = subject.early()
     assert not torch.equal(early.to_frames.weight, network.to_frames.weight)  # type: ignore[union-attr, arg-type]
     rewound, going_on = tmp_path / "rewound", tmp_path / "going-on"
     for out, more in ((rewound, ["--survivors", "early"]), (going_on, [])):
@@ -178,17 +181,93 @@ def test_rewinding_goes_back_to_early_weights(trained: Path, data: Path, tmp_pat
         )
 
 
-def test_fresh_survivors_owe_the_parent_nothing_but_what_it_knew_of_the_data(
-    trained: Path, data: Path
+def test_fresh_survivors_begin_as_training_does(trained: Path, data: Path, tmp_path: Path) -> None:
+    subject = GeneratorSubject(trained, data, critic=False)
+    assert isinstance(subject.network, Generator)
+    recipe, _ = read_recipe(trained / "recipe.toml")
+    fresh = subject.fresh(subject.network).state_dict()
+    begun = stages.start_state(recipe, load_training_set(data, recipe, 1)).generator.state_dict()
+    for name in (
+        "condition.attribute_mean",
+        "condition.attribute_scale",
+        "condition.anchors",
+        "to_frames.bias",
+    ):
+        assert torch.equal(fresh[name], begun[name]), name
+    assert darkrack.main(words(trained, data, tmp_path / "fresh", "--survivors", "fresh")) == 0
+    # Initialised for the width that it has, not for the parent's; and a trimmed run can be trimmed again.
+    again = words(tmp_path / "fresh" / "60", data, tmp_path / "again", "--survivors", "fresh", "--to", "50%")
+    assert darkrack.main(again) == 0
+    narrow = subject.fresh(load_generator(tmp_path / "fresh" / "30")[0])
+    assert isinstance(narrow, Generator)
+    layer = narrow.scales[2].first
+    assert float(layer.weight.std()) == pytest.approx(np.sqrt(2 / 1.04 / (3 * layer.in_channels)), rel=0.2)
+
+
+def test_seeds_differ(trained: Path, data: Path, tmp_path: Path) -> None:
+    made = []
+    for seed in ("0", "1"):
+        out = tmp_path / seed
+        assert (
+            darkrack.main(
+                words(trained, data, out, "--criterion", "magnitude", "--seed", seed, "--to", "60%")
+            )
+            == 0
+        )
+        made.append(weights(out / "60")["to_frames.bias"])
+    assert not torch.equal(*made)
+
+
+@pytest.mark.parametrize(
+    "more", [["--criterion", "taylor"], ["--per", "weights"], ["--criterion", "activation"]]
+)
+def test_every_way_to_choose(trained: Path, data: Path, tmp_path: Path, more: list[str]) -> None:
+    assert darkrack.main(words(trained, data, tmp_path / "out", *more)) == 0
+    assert macs(tmp_path / "out" / "30") <= 0.3 * macs(trained)
+
+
+def test_a_trim_that_was_killed_between_its_last_save_and_its_end_goes_on(
+    trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subject = GeneratorSubject(trained, data, critic=False, threads=1)
-    fresh, parent = subject.origin("fresh").state_dict(), subject.network.state_dict()
-    same = {name for name, value in fresh.items() if torch.equal(value, parent[name])}
-    assert same == {"condition.anchors", "condition.attribute_mean", "condition.attribute_scale"}
+    assert darkrack.main(words(trained, data, tmp_path / "whole")) == 0
+    monkeypatch.setattr(trim, "SAVE_EVERY_STEPS", 1)
+    out, keep = tmp_path / "out", GeneratorSubject.keep
+
+    def killed(*given: object) -> None:
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(GeneratorSubject, "keep", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        darkrack.main(words(trained, data, out))
+    (out / ".60.left").mkdir()
+    (out / ".60.left" / "rubbish").touch()
+    monkeypatch.setattr(GeneratorSubject, "keep", keep)
+    assert darkrack.main(words(trained, data, out)) == 0
+    assert not list(out.glob(".*"))
+    rounds, whole = (
+        json.loads((folder / trim.ROUNDS).read_text())["rounds"] for folder in (out, tmp_path / "whole")
+    )
+    assert [one["losses"] for one in rounds] == [one["losses"] for one in whole]
+    for name, value in weights(tmp_path / "whole" / "30").items():
+        assert torch.equal(value, weights(out / "30")[name]), name
+
+
+def test_a_trimmed_run_is_not_trained_on(
+    trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert darkrack.main(words(trained, data, tmp_path / "out", "--to", "60%")) == 0
+    run = tmp_path / "out" / "60"
+    recipe = ["train", str(run / "recipe.toml"), "--data", str(data)]
+    assert darkrack.main([*recipe, "--run", str(run)]) == 1
+    assert "expected a run that was trained, got a trimmed one" in capsys.readouterr().err
+    assert darkrack.main([*recipe, "--run", str(tmp_path / "new"), "--start-from", str(run)]) == 1
+    assert "expected a run that was trained, got a trimmed one" in capsys.readouterr().err
+    assert darkrack.main(words(run, data, tmp_path / "critic", "--learn", "critic")) == 1
+    assert "expected a run with a trained critic" in capsys.readouterr().err
 
 
 def test_milliseconds_are_measured_through_litert(trained: Path, data: Path, tmp_path: Path) -> None:
-    subject = GeneratorSubject(trained, data, critic=False, threads=1)
+    subject = GeneratorSubject(trained, data, critic=False)
     took_ms = subject.measure_ms(subject.network)
     assert 0 < took_ms < 1000
     generous = words(trained, data, tmp_path / "out", "--to", f"{1000 * took_ms:.3f}ms")
@@ -197,7 +276,7 @@ def test_milliseconds_are_measured_through_litert(trained: Path, data: Path, tmp
 
 
 def test_lessons_repeat_and_differ_from_step_to_step(trained: Path, data: Path) -> None:
-    subject = GeneratorSubject(trained, data, critic=False, threads=1)
+    subject = GeneratorSubject(trained, data, critic=False)
     torch.manual_seed(5)
     before = torch.get_rng_state()
     one, again, other = subject.lesson(3, 8), subject.lesson(3, 8), subject.lesson(-3, 8)
@@ -228,6 +307,12 @@ def test_bad_plans(trained: Path, data: Path, tmp_path: Path, capsys: pytest.Cap
         (["--round-share", "0"], "--round-share: expected 0.1 to under 1, got 0"),
         (["--steps", "0"], "--steps: expected at least 1, got 0"),
         (["--to", "50%", "50%"], "--to: expected each budget once"),
+        (["--to", "30%", "60%"], "--to: expected budgets from the largest to the smallest, got 30 before 60"),
+        (["--floor", "0"], "--floor: expected at least 1, got 0"),
+        (["--batch", "1"], "--batch: expected at least 2, got 1"),
+        (["--seed", "-1"], "--seed: expected at least 0, got -1"),
+        (["--threads", "0"], "--threads: expected at least 1, got 0"),
+        (["--learning-rate", "-1"], "--learning-rate: expected above 0 and under 1, got -1"),
         (["--to", "0.1%"], "expected at least .*as small as it gets"),
     ):
         assert darkrack.main([*words(trained, data, tmp_path / "out"), *more]) == 1
@@ -276,7 +361,12 @@ def test_the_judges_classifier_is_trimmed_by_the_same_command(
     found = json.loads((out / "30" / "accuracy.json").read_text())
     assert found["accuracy"]["pitch"]
     assert found["trimmed"]["parent"]["macs"] > 3 * 1e6
-    assert (out / "30" / "classifier.pt").exists()
+    content = torch.load(out / "30" / "classifier.pt", weights_only=True)
+    assert (content["low_midi"], content["high_midi"]) == (36, 84)
+    assert darkrack.main(words(Path("classifier"), data, tmp_path / "again", *more)) == 0
+    again = torch.load(tmp_path / "again" / "30" / "classifier.pt", weights_only=True)["network"]
+    for name, value in content["network"].items():
+        assert torch.equal(value, again[name]), name
     assert darkrack.main(words(Path("classifier"), data, tmp_path / "no", "--learn", "critic")) == 1
     assert "it has no critic" in capsys.readouterr().err
     assert darkrack.main(words(Path("classifier"), data, tmp_path / "no", "--survivors", "early")) == 1

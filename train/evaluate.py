@@ -164,7 +164,7 @@ def judge_voices(args: argparse.Namespace, voices: Sequence[Voice]) -> dict[str,
         raise DarkrackError(
             "--data", "a labelled data set", "none", "darkrack data makes notes, darkrack label labels them"
         )
-    ears = _ears(args.ear)
+    ears = open_ears(args.ear)
     if args.threads < 1:
         raise DarkrackError("--threads", "at least 1", str(args.threads))
     if args.unseen and args.unseen.resolve() == args.data.resolve():
@@ -235,7 +235,7 @@ def _identity(
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _ears(options: Sequence[str]) -> list[Teacher]:
+def open_ears(options: Sequence[str]) -> list[Teacher]:
     """Who listens, from words like ``mn04=PATH``; a teacher without weights needs no path."""
     ears = []
     for word in options:

@@ -30,7 +30,7 @@ from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz, sounding_rows
 from train.dataset import TrainingSet
-from train.networks import Condition, Critic, Encoder, Generator, Verdict, Widths, nn_bias
+from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Verdict, Widths, nn_bias
 from train.recipe import Recipe, read_recipe
 
 CHECKPOINT = "checkpoint.pt"
@@ -58,18 +58,13 @@ class State:
 def start_state(recipe: Recipe, notes: TrainingSet) -> State:
     """Fresh networks that know the data's means: levels per row, soft labels' mean and spread."""
     torch.manual_seed(recipe.seed)
-    seen = notes.parts["train"]
     sizes = (recipe.grid, len(notes.attributes.names), recipe.pitch_range_midi)
     generator = Generator(recipe.generator, *sizes)
     encoder = Encoder(recipe.generator, *sizes)
     critic = Critic(recipe.critic, *sizes)
-    labels = torch.from_numpy(notes.soft_labels[seen])
-    for network in (generator, encoder, critic):
-        network.condition.attribute_mean.copy_(labels.mean(0, keepdim=True))
-        network.condition.attribute_scale.copy_(labels.std(0, keepdim=True).clamp(min=1e-4))
-    sample = notes.frames(seen[:: max(1, len(seen) // 256)])
-    with torch.no_grad():
-        nn_bias(generator.to_frames)[: recipe.grid.rows] = torch.from_numpy(sample[:, 0].mean((0, 2)))
+    know_the_data(generator, notes, recipe.grid)
+    for network in (encoder, critic):
+        _know_labels(network.condition, notes)
     return State(
         0,
         generator,
@@ -79,6 +74,21 @@ def start_state(recipe: Recipe, notes: TrainingSet) -> State:
         copy.deepcopy(encoder).requires_grad_(False),
         _optimisers(recipe, generator, encoder, critic),
     )
+
+
+@torch.no_grad()
+def know_the_data(generator: Generator, notes: TrainingSet, grid: Partials) -> None:
+    """Tell a fresh generator what it need not learn: soft labels' mean and spread, the mean level of each row."""
+    seen = notes.parts["train"]
+    _know_labels(generator.condition, notes)
+    sample = notes.frames(seen[:: max(1, len(seen) // 256)])
+    nn_bias(generator.to_frames)[: grid.rows] = torch.from_numpy(sample[:, 0].mean((0, 2)))
+
+
+def _know_labels(condition: ConditionEmbedding, notes: TrainingSet) -> None:
+    labels = torch.from_numpy(notes.soft_labels[notes.parts["train"]])
+    condition.attribute_mean.copy_(labels.mean(0, keepdim=True))
+    condition.attribute_scale.copy_(labels.std(0, keepdim=True).clamp(min=1e-4))
 
 
 def _optimisers(
@@ -148,9 +158,14 @@ def train(
 
     def save() -> None:
         save_checkpoint(folder, state, identity)
-        if not (folder / EARLY).exists():
+        if state.step == recipe.checkpoint_every_steps:
+            early = {
+                "identity": dict(identity),
+                "step": state.step,
+                "generator": state.generator.state_dict(),
+            }
             with atomic_path(folder / EARLY) as temporary:
-                torch.save({"step": state.step, "generator": state.generator.state_dict()}, temporary)
+                torch.save(early, temporary)
         _append_log(folder / "log.csv", log)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
@@ -447,11 +462,19 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     return content
 
 
+def _refuse_trimmed(folder: Path, content: Mapping[str, Any]) -> None:
+    if "widths" in content:
+        raise DarkrackError(
+            str(folder), "a run that was trained", "a trimmed one", "darkrack trim goes on with it, or export"
+        )
+
+
 def resume(folder: Path, identity: Mapping[str, str], recipe: Recipe, notes: TrainingSet) -> State | None:
     """The run's state at its checkpoint, or None where it has not begun."""
     if not (folder / CHECKPOINT).exists():
         return None
     content = load_checkpoint(folder)
+    _refuse_trimmed(folder, content)
     for what, sha256 in identity.items():
         if content["identity"][what] != sha256:
             raise DarkrackError(
@@ -546,6 +569,7 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
     not starts fresh. Optimisers, steps and the random state start fresh. DarkrackError where the networks differ.
     """
     content = load_checkpoint(earlier)
+    _refuse_trimmed(earlier, content)
     facts = json.loads(read_bytes(earlier / "run.json", "the facts of a run", "darkrack train makes one"))
     old_names = facts["attributes"]
     both = [(new, old_names.index(name)) for new, name in enumerate(names) if name in old_names]
