@@ -347,7 +347,7 @@ def _text(
     kept = [one for one in candidates if one.keeps and one.arm != "parent"]
     if kept:
         least = min(kept, key=lambda one: one.macs)
-        yield f"The smallest that {rule}: {least.arm}, {least.share:.1%} of the MACs, {least.weight_share:.1%} of weights."
+        yield f"The smallest that {rule}: {least.arm}, {least.share:.1%} of MACs, {least.weight_share:.1%} of weights."
     else:
         yield f"None {rule}."
     yield ""
