@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from compress.prune import Indices, Structure
 
+FORMAT = 1  # of trim.pt; raised with every change of what is in it
 STATE = "trim.pt"
 ROUNDS = "rounds.json"
 LOG = "log.csv"
@@ -315,7 +316,9 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
     from train.stages import stop_requested
 
     early = subject.early() if plan.survivors == "early" else None
-    identity = hashlib.sha256(json.dumps([subject.identity, dataclasses.asdict(plan)]).encode()).hexdigest()
+    identity = hashlib.sha256(
+        json.dumps([FORMAT, subject.identity, dataclasses.asdict(plan)]).encode()
+    ).hexdigest()
     whole = structure_of(subject.network, subject.example, subject.fixed)
     parent = {
         "macs": count_macs(subject.network, subject.example),

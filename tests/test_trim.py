@@ -201,7 +201,9 @@ def test_fresh_survivors_begin_as_training_does(trained: Path, data: Path, tmp_p
     narrow = subject.fresh(load_generator(tmp_path / "fresh" / "30")[0])
     assert isinstance(narrow, Generator)
     layer = narrow.scales[2].first
-    assert float(layer.weight.detach().std()) == pytest.approx(np.sqrt(2 / 1.04 / (3 * layer.in_channels)), rel=0.2)
+    assert float(layer.weight.detach().std()) == pytest.approx(
+        np.sqrt(2 / 1.04 / (3 * layer.in_channels)), rel=0.2
+    )
 
 
 def test_seeds_differ(trained: Path, data: Path, tmp_path: Path) -> None:
