@@ -393,6 +393,9 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 "cpu_s": round(standing.cpu_s, 1),
                 "budget": goal.label if meets else None,
             }
+            if meets and goal.unit == "ms":
+                facts["ms"] = round(subject.measure_ms(standing.network), 4)
+                print(f"{goal.label}: {facts['ms']} ms measured")
             weights = facts["parameters"] / parent["parameters"]
             means = ", ".join(f"{name} {value:.4f}" for name, value in standing.losses.items())
             print(f"round {facts['round']}: {share:.1%} of the MACs, {weights:.1%} of the weights; {means}")

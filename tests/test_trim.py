@@ -33,7 +33,7 @@ from train import stages
 from train.dataset import load_training_set
 from train.networks import Generator
 from train.recipe import read_recipe
-from train.stages import input_shapes, load_generator
+from train.stages import load_generator
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,10 +59,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def macs(folder: Path) -> int:
-    network, _, recipe, facts = load_generator(folder)
-    return count_macs(
-        network, [torch.zeros(size) for size in input_shapes(recipe, len(facts["attributes"])).values()]
-    )
+    return macs_of(load_generator(folder)[0])
+
+
+def macs_of(network: torch.nn.Module) -> int:
+    return count_macs(network, [torch.zeros(1, size) for size in (4, 3, 1, 1)] + [torch.zeros(1, 4, 32)])
 
 
 @given(st.text(alphabet="0123456789.%Mms-e", max_size=8))
@@ -268,13 +269,28 @@ def test_a_trimmed_run_is_not_trained_on(
     assert "expected a run with a trained critic" in capsys.readouterr().err
 
 
-def test_milliseconds_are_measured_through_litert(trained: Path, data: Path, tmp_path: Path) -> None:
+def test_milliseconds_are_measured_through_litert(
+    trained: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     subject = GeneratorSubject(trained, data, critic=False)
     took_ms = subject.measure_ms(subject.network)
     assert 0 < took_ms < 1000
     generous = words(trained, data, tmp_path / "out", "--to", f"{1000 * took_ms:.3f}ms")
     assert darkrack.main(generous) == 0
     assert macs(next(path for path in (tmp_path / "out").iterdir() if path.is_dir())) == macs(trained)
+    assert json.loads((tmp_path / "out" / trim.ROUNDS).read_text())["rounds"][0]["ms"] > 0
+    # Time that rises with MACs, so that the search has something to find; and one that nothing holds.
+    monkeypatch.setattr(GeneratorSubject, "measure_ms", lambda _, network: macs_of(network) / 1e6)
+    half = macs(trained) / 2e6
+    assert darkrack.main(words(trained, data, tmp_path / "half", "--to", f"{half:.6f}ms")) == 0
+    found = json.loads((tmp_path / "half" / trim.ROUNDS).read_text())["rounds"][-1]
+    assert 0.35 < found["macs_share"] <= 0.5
+    assert darkrack.main(words(trained, data, tmp_path / "none", "--to", "0.000001ms")) == 1
+    assert "a time that a network with 8 channels a layer holds" in capsys.readouterr().err
 
 
 def test_lessons_repeat_and_differ_from_step_to_step(trained: Path, data: Path) -> None:
