@@ -377,6 +377,7 @@ def _draw(candidates: Sequence[Candidate], ear: str, path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
     figure, axes = plt.subplots(1, 3, figsize=(15, 5), layout="constrained")
     arms = sorted({one.arm for one in candidates}, key=lambda arm: (arm != "parent", arm))
@@ -402,6 +403,9 @@ def _draw(candidates: Sequence[Candidate], ear: str, path: Path) -> None:
             label="front",
         )
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlabel(label)
         axis.set_ylabel(f"FAD by {ear}, less is better")
         axis.grid(visible=True, alpha=0.3)
