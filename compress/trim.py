@@ -189,7 +189,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learn",
         nargs="+",
         choices=LEARN,
-        default=["outputs", "features"],
+        default=["task"],
         help="what it learns from: the parent's outputs and features, the notes (task), the trained critic",
     )
     parser.add_argument("--steps", type=int, default=1000, help="of a round (default 1000)")
@@ -529,7 +529,7 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
         feature_loss = torch.stack(distances).mean()
     else:
         with torch.no_grad():
-            taught = subject.network(*lesson.inputs)
+            taught = subject.network(*lesson.inputs) if "outputs" in plan.learn else None
         made = standing.network(*lesson.inputs)
     terms = {name: term(made, taught) for name, term in lesson.losses.items() if name in plan.learn}
     if "features" in plan.learn:
