@@ -190,7 +190,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=LEARN,
         default=["task"],
-        help="what it learns from: the parent's outputs and features, the notes (task), the trained critic",
+        help="what it learns from: the notes (task; default), the parent's outputs and features, the trained critic",
     )
     parser.add_argument("--steps", type=int, default=1000, help="of a round (default 1000)")
     parser.add_argument(
