@@ -514,7 +514,8 @@ def _limit(s, v, glide, step):  # type: ignore[no-untyped-def]
         frequency_hz = min(to_ratio[r] * f0_hz, limit_hz)
         below = min((limit_hz - frequency_hz) * per_softness, np.float32(1))
         below_limit[r] += (below - below_limit[r]) * np.float32(glide)
-        free = (limit_hz - frequency_hz) * per_limit
+        # At most 1: halfway from a ratio of 1e30 to another, rounding leaves frequencies far below 0.
+        free = min((limit_hz - frequency_hz) * per_limit, np.float32(1))
         reach = np.float32(glide) + (np.float32(1) - np.float32(glide)) * free * free
         goal = to_amplitude[r] * below_limit[r] * below_limit[r]
         amplitude = from_amplitude[r] + (goal - from_amplitude[r]) * reach

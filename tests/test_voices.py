@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from device import voices as kernel
@@ -388,6 +388,7 @@ def silent_note() -> NoteFrames:
     f0_hz=st.floats(0.001, 1e6),
     loop=st.tuples(st.integers(-5, 200), st.integers(-5, 200)),
 )
+@example(seed=0, poison=1e30, f0_hz=1.0, loop=(0, 2))
 def test_whatever_the_frames_hold_the_sound_is_finite(
     seed: int, poison: float, f0_hz: float, loop: tuple[int, int]
 ) -> None:
