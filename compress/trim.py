@@ -361,7 +361,8 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 save()
             meets = len(standing.pending) == 1
             steps = plan.last_steps if meets else plan.steps
-            share = count_macs(standing.network, subject.example) / parent["macs"]
+            macs_left = count_macs(standing.network, subject.example)
+            share = macs_left / parent["macs"]
             with tqdm(
                 total=steps, initial=standing.step, desc=f"{share:.1%} of the MACs", unit="step", disable=None
             ) as bar:
@@ -384,7 +385,7 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 raise KeyboardInterrupt
             facts: dict[str, Any] = {
                 "round": len(standing.done),
-                "macs": count_macs(standing.network, subject.example),
+                "macs": macs_left,
                 "macs_share": round(share, 5),
                 "parameters": sum(p.numel() for p in standing.network.parameters()),
                 "widths": standing.structure.widths(),
@@ -442,7 +443,8 @@ def _scores(subject: Subject, plan: Plan, standing: Standing) -> dict[str, Any]:
     first = -1 - SCORED_LOSSES * (1 + len(standing.done))
     network = standing.network.eval()
     losses = [loss_of(first + n) for n in range(SCORED_LOSSES)] if plan.criterion == "taylor" else []
-    batch = subject.lesson(first - 1, SCORED_NOTES).inputs
+    heard = plan.criterion in {"mi", "activation"}  # the others look at weights or losses alone
+    batch = subject.lesson(first - 1, SCORED_NOTES).inputs if heard else ()
     return score(
         plan.criterion, network, standing.structure.groups, batch, losses, plan.seed + len(standing.done)
     )
