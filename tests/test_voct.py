@@ -64,9 +64,12 @@ def test_without_a_measurement_the_profile_is_believed() -> None:
 def test_any_straight_board_is_learned_from_any_points(
     tenths: list[int], gain: float, offset_v: float, volts: float
 ) -> None:
-    found = calibrate(
-        points(*(v / 10 for v in tenths), gain=gain, offset_v=offset_v), PROMISED, CODES, "here"
-    )
+    measured = points(*(v / 10 for v in tenths), gain=gain, offset_v=offset_v)
+    if not all(1.0 < point.code < CODES - 2.0 for point in measured):  # 6 V on a board whose gain is .5 % high
+        with pytest.raises(DarkrackError, match="a reading within the converter's range"):
+            calibrate(measured, PROMISED, CODES, "here")
+        return
+    found = calibrate(measured, PROMISED, CODES, "here")
     assert found.jack_v(code_at(volts, gain, offset_v)) == pytest.approx(volts, abs=1e-6)
     assert list(found.codes) == sorted(found.codes)
 
