@@ -20,8 +20,8 @@ import numpy as np
 
 from compress.prove import LEAST_CORRELATION, TOLERANCE, quality, worse
 from device.errors import DarkrackError
-from device.files import atomic_path, read_bytes, write_json
-from train.report import check
+from device.files import atomic_path, write_json
+from train.report import read as read_figures
 
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 METERED_S = 1.0  # of notes, one after another, for a reading of energy
@@ -84,7 +84,7 @@ def report(figures_files: Sequence[Path], out: Path, watts: float) -> list[Candi
     The parent is the dearest run that was not trimmed. ``watts``: of one busy core, where no meter can be read.
     Raises DarkrackError for figures without runs, or of notes or ears that differ.
     """
-    figures = [_figures(path) for path in figures_files]
+    figures = [read_figures(path) for path in figures_files]
     heard = {
         json.dumps([one["parts"], one["seed"], [e["weights_sha256"] for e in one["ears"]]]) for one in figures
     }
@@ -125,26 +125,12 @@ def report(figures_files: Sequence[Path], out: Path, watts: float) -> list[Candi
     return candidates
 
 
-def _figures(path: Path) -> dict[str, Any]:
-    raw = read_bytes(path, "figures of the judge", "darkrack evaluate --json writes them")
-    try:
-        found = json.loads(raw)
-    except ValueError as error:
-        raise DarkrackError(str(path), "JSON", str(error)) from error
-    if not isinstance(found, dict):
-        raise DarkrackError(
-            str(path), "figures of the judge", "something else", "darkrack evaluate --json writes them"
-        )
-    check(found)
-    return found
-
-
 def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Candidate]:
     import torch
 
     from compress.export import to_tflite
     from compress.prune import count_macs
-    from compress.quantize import DYNAMIC_INT8, FLOAT32, quantized, time_variants
+    from compress.quantize import DYNAMIC_INT8, quantized, time_variants
     from train.stages import input_shapes, load_generator
 
     counted: dict[str, tuple[int, int, dict[str, Any]]] = {}
@@ -172,7 +158,8 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
                 path, "a network that makes notes as its parent does", "another recipe", "leave it out"
             )
     notes = {name: np.zeros(size, np.float32) for name, size in shapes[parent].items()}
-    times = time_variants({FLOAT32: models[f"{parent} float32"], **models}, notes, outputs[parent])
+    yardstick = f"{parent} float32"
+    times = time_variants(models, notes, outputs[parent], yardstick=yardstick)
     made = []
     for path, subject in subjects.items():
         macs, parameters, facts = counted[path]
@@ -189,7 +176,7 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
                 ram_bytes=ram_bytes(models[f"{path} int8"]),
                 note_us=times[f"{path} int8"].median_us,
                 float32_us=times[f"{path} float32"].median_us,
-                against_parent=times[f"{parent} float32"].median_us / times[f"{path} int8"].median_us,
+                against_parent=1 / times[f"{path} int8"].ratio,
                 note_j=_energy_j(models[f"{path} int8"], watts),
                 trained_s=facts["trimmed"]["cpu_s"] if "trimmed" in facts else _trained_s(Path(path)),
                 steps=facts["trimmed"]["steps"] if "trimmed" in facts else facts["step"],

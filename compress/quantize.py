@@ -422,19 +422,25 @@ class Timing:
 
 
 def time_variants(
-    models: Mapping[str, bytes], inputs: Inputs, output: tuple[int, ...], rounds: int = 30, notes: int = 10
+    models: Mapping[str, bytes],
+    inputs: Inputs,
+    output: tuple[int, ...],
+    *,
+    yardstick: str = FLOAT32,
+    rounds: int = 30,
+    notes: int = 10,
 ) -> dict[str, Timing]:
     """Time TFLite variants side by side: in one process, on one thread, in turns, so that what else the machine does
     falls on all of them.
 
     ``inputs`` holds one note (a batch of 1), ``output`` is the shape of its frames. Only LiteRT's invoke is timed,
-    ``notes`` times a round after two that are not. DarkrackError without float32, or where frames have another shape or
-    are not finite: a variant that does not work has no speed.
+    ``notes`` times a round after two that are not; ratios are to ``yardstick``. DarkrackError without it, or where
+    frames have another shape or are not finite: a variant that does not work has no speed.
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    if FLOAT32 not in models:
-        raise DarkrackError("variants", f"{FLOAT32} among them", ", ".join(models) or "none")
+    if yardstick not in models:
+        raise DarkrackError("variants", f"{yardstick} among them", ", ".join(models) or "none")
     interpreters: dict[str, Any] = {}
     places: dict[str, dict[str, int]] = {}
     for name, model in models.items():
@@ -472,7 +478,7 @@ def time_variants(
         name: Timing(
             float(np.median(taken)),
             float(np.quantile(taken, 0.9)),
-            float(np.median(medians[name] / medians[FLOAT32])),
+            float(np.median(medians[name] / medians[yardstick])),
         )
         for name, taken in taken_us.items()
     }

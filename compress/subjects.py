@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 CLASSIFIER = "classifier"
 CLASSIFIED_MIDI = (36.0, 84.0)  # the range of the voices that the judge has heard so far
 TIMED_CALLS = 300
-# One in eight notes of a lesson: asked for labels that no note has, networks are three times as far apart as for
-# others, and at one in four half of the gradient came from there.
-PUSHED_SHARE = 8
+# One in four notes of the prior, so one in eight of a lesson: asked for labels that no note has, networks are three
+# times as far apart as for others, and at one in four of a lesson half of the gradient came from there.
+PUSHED_SHARE = 4
 
 
 def open_subject(run: Path, data: Path, learn: tuple[str, ...], threads: int, seed: int) -> Subject:
@@ -62,7 +62,7 @@ def open_subject(run: Path, data: Path, learn: tuple[str, ...], threads: int, se
         if "critic" in learn:
             raise DarkrackError("--learn critic", "a generator", "the classifier", "it has no critic")
         return ClassifierSubject(data, seed)
-    return GeneratorSubject(run, data, critic="critic" in learn, threads=threads, seed=seed)
+    return GeneratorSubject(run, data, learn, threads=threads, seed=seed)
 
 
 class GeneratorSubject:
@@ -70,10 +70,12 @@ class GeneratorSubject:
 
     Half of a lesson are notes of the data with z of the encoder, half are z of the prior with any pitch and velocity,
     and the last of these have attributes pushed about: what a player asks for. Teacher and student get the same noise,
-    so the texture can be compared like everything else.
+    so the texture can be compared like everything else. Where only the notes are learned from, all of it are notes.
     """
 
-    def __init__(self, run: Path, data: Path, *, critic: bool, threads: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self, run: Path, data: Path, learn: tuple[str, ...], *, threads: int = 1, seed: int = 0
+    ) -> None:
         from train.dataset import load_training_set
 
         generator, self._encoder, self._recipe, self._facts = load_generator(run)
@@ -93,7 +95,8 @@ class GeneratorSubject:
         self._quantiles = torch.from_numpy(self._notes.attributes.quantiles)
         self._critic: Critic | None = None
         self._rival: torch.optim.Optimizer | None = None
-        if critic:
+        self._notes_alone = learn == ("task",)
+        if "critic" in learn:
             if self._content["step"] <= self._recipe.reconstruction.steps or "critic" not in self._content:
                 raise DarkrackError(
                     str(run), "a run with a trained critic", "one without stage two", "--learn without critic"
@@ -142,7 +145,7 @@ class GeneratorSubject:
             self._notes.parts["train"], count, replace=count > len(self._notes.parts["train"])
         )
         batch = batch_of(self._recipe, self._notes, rows)
-        half = count // 2
+        half = count if self._notes_alone else count // 2
         options = self._recipe.adversarial
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(int(random.integers(2**62)))
@@ -157,7 +160,7 @@ class GeneratorSubject:
             )
             noise = torch.randn(count, 2 * self._recipe.generator.noise_channels, self._recipe.grid.frames)
             attributes = batch.condition.attributes.clone()
-            pushed = count - count // PUSHED_SHARE
+            pushed = count - (count - half) // PUSHED_SHARE
             attributes[pushed:] = push_attributes(attributes[pushed:], self._quantiles, options.augment)
             pitch, velocity = batch.condition.pitch.clone(), batch.condition.velocity.clone()
             if self._critic is None:  # which knows only pitches that notes have

@@ -90,7 +90,7 @@ def test_what_cannot_be_reported_is_said(tmp_path: Path, capsys: pytest.CaptureF
         return capsys.readouterr().err
 
     assert "expected JSON" in said("{")
-    assert "expected figures of the judge, got something else" in said("[]")
+    assert "expected the figures of darkrack evaluate, got a list" in said("[]")
     assert "figures" in said(json.dumps({"subjects": []}))
 
 

@@ -167,7 +167,7 @@ def test_a_killed_trim_goes_on_and_leaves_nothing_half_written(
 
 def test_rewinding_goes_back_to_early_weights(trained: Path, data: Path, tmp_path: Path) -> None:
     network, *_ = load_generator(trained)
-    subject = GeneratorSubject(trained, data, critic=False)
+    subject = GeneratorSubject(trained, data, ("outputs",))
     early = subject.early()
     assert not torch.equal(early.to_frames.weight, network.to_frames.weight)  # type: ignore[union-attr, arg-type]
     rewound, going_on = tmp_path / "rewound", tmp_path / "going-on"
@@ -183,7 +183,7 @@ def test_rewinding_goes_back_to_early_weights(trained: Path, data: Path, tmp_pat
 
 
 def test_fresh_survivors_begin_as_training_does(trained: Path, data: Path, tmp_path: Path) -> None:
-    subject = GeneratorSubject(trained, data, critic=False)
+    subject = GeneratorSubject(trained, data, ("outputs",))
     assert isinstance(subject.network, Generator)
     recipe, _ = read_recipe(trained / "recipe.toml")
     fresh = subject.fresh(subject.network).state_dict()
@@ -276,7 +276,7 @@ def test_milliseconds_are_measured_through_litert(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    subject = GeneratorSubject(trained, data, critic=False)
+    subject = GeneratorSubject(trained, data, ("outputs",))
     took_ms = subject.measure_ms(subject.network)
     assert 0 < took_ms < 1000
     generous = words(trained, data, tmp_path / "out", "--to", f"{1000 * took_ms:.3f}ms")
@@ -294,7 +294,7 @@ def test_milliseconds_are_measured_through_litert(
 
 
 def test_lessons_repeat_and_differ_from_step_to_step(trained: Path, data: Path) -> None:
-    subject = GeneratorSubject(trained, data, critic=False)
+    subject = GeneratorSubject(trained, data, ("outputs",))
     torch.manual_seed(5)
     before = torch.get_rng_state()
     one, again, other = subject.lesson(3, 8), subject.lesson(3, 8), subject.lesson(-3, 8)

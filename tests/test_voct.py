@@ -65,7 +65,9 @@ def test_any_straight_board_is_learned_from_any_points(
     tenths: list[int], gain: float, offset_v: float, volts: float
 ) -> None:
     measured = points(*(v / 10 for v in tenths), gain=gain, offset_v=offset_v)
-    if not all(1.0 < point.code < CODES - 2.0 for point in measured):  # 6 V on a board whose gain is .5 % high
+    if not all(
+        1.0 < point.code < CODES - 2.0 for point in measured
+    ):  # 6 V on a board whose gain is .5 % high
         with pytest.raises(DarkrackError, match="a reading within the converter's range"):
             calibrate(measured, PROMISED, CODES, "here")
         return

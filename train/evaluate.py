@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
             raise DarkrackError(
                 str(args.out), "a folder that can be written", error.strerror or str(error)
             ) from error
-    figures = _read_figures(args.earlier) if args.earlier else _judge(args)
+    figures = report.read(args.earlier) if args.earlier else _judge(args)
     # Before they are looked at: hours of listening are not lost to a slip in what follows.
     if args.json:
         write_json(args.json, figures)
@@ -129,17 +129,6 @@ def run(args: argparse.Namespace) -> None:
             if subject["kind"] == "bundle" and not subject["fault"]:
                 update_card(Path(subject["path"]), figures, subject)
                 print(f"{subject['path']}: card and manifest updated")
-
-
-def _read_figures(path: Path) -> dict[str, Any]:
-    raw = read_bytes(path, "figures of an earlier judgement", "darkrack evaluate --json writes them")
-    try:
-        figures = json.loads(raw)
-    except ValueError as error:
-        raise DarkrackError(str(path), "JSON", str(error)) from error
-    if not isinstance(figures, dict):
-        raise DarkrackError(str(path), "the figures of darkrack evaluate", f"a {type(figures).__name__}")
-    return figures
 
 
 def _judge(args: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from device.errors import DarkrackError
-from device.files import atomic_path
+from device.files import atomic_path, read_bytes
 
 Figures = dict[str, Any]
 
@@ -605,6 +605,19 @@ def _draw(
 
 
 # --- the schema ------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> Figures:
+    """The figures that `darkrack evaluate --json` wrote, checked; DarkrackError for a file that is something else."""
+    raw = read_bytes(path, "figures of the judge", "darkrack evaluate --json writes them")
+    try:
+        figures = json.loads(raw)
+    except ValueError as error:
+        raise DarkrackError(str(path), "JSON", str(error)) from error
+    if not isinstance(figures, dict):
+        raise DarkrackError(str(path), "the figures of darkrack evaluate", f"a {type(figures).__name__}")
+    check(figures)
+    return figures
 
 
 def check(figures: Figures, where: str = "figures") -> None:
