@@ -26,7 +26,6 @@ from train.networks import Condition, Critic, Generator
 from train.stages import (
     CHECKPOINT,
     EARLY,
-    Batch,
     batch_of,
     class_loss,
     critic_step,
@@ -146,12 +145,11 @@ class GeneratorSubject:
         )
         batch = batch_of(self._recipe, self._notes, rows)
         half = count if self._notes_alone else count // 2
+        known = batch.first(half)
         options = self._recipe.adversarial
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(int(random.integers(2**62)))
-            mean, log_variance = self._encoder(
-                batch.frames[:half], Condition(*(c[:half] for c in batch.condition))
-            )
+            mean, log_variance = self._encoder(known.frames, known.condition)
             z = torch.cat(
                 [
                     mean + torch.randn_like(mean) * (log_variance / 2).exp(),
@@ -168,7 +166,6 @@ class GeneratorSubject:
                 pitch[half:] = low + (high - low) * torch.rand(count - half, 1)
                 velocity[half:] = velocity[half:].flip(0)
         mask = sounding_mask(pitch[:, 0].numpy(), self._recipe.grid)
-        known = Batch(batch.frames[:half], Condition(*(c[:half] for c in batch.condition)), batch.mask[:half])
 
         def outputs(made: Tensor, taught: Tensor) -> Tensor:
             heard, wanted = heard_alike(made, taught, self._recipe.grid)

@@ -115,6 +115,30 @@ class Adversarial:
 
 
 @dataclass(frozen=True)
+class EarStage:
+    """Stage three: the tagger listens to what the generator makes (`train.ear`).
+
+    ``teacher`` is one that labelled the notes. In the first ``first_steps`` of ``steps`` only the ear learns, from
+    ``first_notes`` real notes and as many generated ones; then every ``every`` steps the tagger hears the notes of a
+    step, two batches, and the last ``remembered`` of these are taught. ``channels``: of the ear's layers.
+    ``embedding_weight`` and ``label_weight``: of what the ear says of real notes made again, and of labels that are
+    asked, beside resemblance to the notes as in stage two.
+    """
+
+    teacher: str
+    steps: int
+    first_steps: int
+    first_notes: int
+    every: int
+    remembered: int
+    channels: int
+    learning_rate: float
+    ear_learning_rate: float
+    embedding_weight: float
+    label_weight: float
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides what a run learns, besides the notes."""
 
@@ -132,6 +156,12 @@ class Recipe:
     critic: CriticShape
     reconstruction: Reconstruction
     adversarial: Adversarial
+    ear: EarStage | None = None
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return self.reconstruction.steps + self.adversarial.steps + (self.ear.steps if self.ear else 0)
 
 
 def read_recipe(path: Path) -> tuple[Recipe, str]:
@@ -170,6 +200,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     """One value checked against its type; a whole number may stand for a float."""
     if hint is Labels:
         return _labels(value, where)
+    if isinstance(hint, types.UnionType):  # an optional table: what is written is never None
+        hint = typing.get_args(hint)[0]
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise DarkrackError(where, "a table", repr(value))

@@ -1,9 +1,11 @@
-"""The two stages of training on the partials grid: reconstruct first, adversarial second.
+"""The stages of training on the partials grid: reconstruct first, adversarial second, and then by ear.
 
 Stage one is a conditional variational autoencoder. It learns envelopes and which attribute means what, but a
 regression smooths away the texture of the amplitudes. Stage two freezes the encoder (as RAVE does), adds noise to
 the generator and a local critic with DarkGAN's heads, and compares only smoothed levels and how rough the texture
-is with the real note, so that the texture's grain is the critic's affair.
+is with the real note, so that the texture's grain is the critic's affair. Stage three compares as stage two does,
+without a critic: what shall be heard is learned from the tagger, which listens to what is made (`train.ear`). Any of
+them may have no steps.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,10 +32,15 @@ from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz, sounding_rows
 from train.dataset import TrainingSet
+from train.ear import Ear
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Verdict, Widths, nn_bias
 from train.recipe import Recipe, read_recipe
 
+if TYPE_CHECKING:
+    from train.ear import Hearing
+
 CHECKPOINT = "checkpoint.pt"
+WARM_STEPS = 500  # of stage three, in which Adam gets to know gradients of another size
 EARLY = "early.pt"  # the generator at its first checkpoint: what trimming rewinds survivors to
 
 
@@ -48,15 +55,19 @@ class State:
     average_generator: Generator
     average_encoder: Encoder
     optimisers: dict[str, torch.optim.Optimizer]
+    ear: Ear | None = None
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """Everything with weights, by name."""
-        names = ("generator", "encoder", "critic", "average_generator", "average_encoder")
-        return {name: getattr(self, name) for name in names}
+        names = ["generator", "encoder", "critic", "average_generator", "average_encoder"]
+        return {name: getattr(self, name) for name in names + ["ear"] * (self.ear is not None)}
 
 
-def start_state(recipe: Recipe, notes: TrainingSet) -> State:
-    """Fresh networks that know the data's means: levels per row, soft labels' mean and spread."""
+def start_state(recipe: Recipe, notes: TrainingSet, answers: int = 0) -> State:
+    """Fresh networks that know the data's means: levels per row, soft labels' mean and spread.
+
+    ``answers``: how many the tagger gives that stage three learns from.
+    """
     torch.manual_seed(recipe.seed)
     sizes = (recipe.grid, len(notes.attributes.names), recipe.pitch_range_midi)
     generator = Generator(recipe.generator, *sizes)
@@ -65,6 +76,13 @@ def start_state(recipe: Recipe, notes: TrainingSet) -> State:
     know_the_data(generator, notes, recipe.grid)
     for network in (encoder, critic):
         _know_labels(network.condition, notes)
+    optimisers = _optimisers(recipe, generator, encoder, critic)
+    ear = None
+    if recipe.ear is not None:
+        ear = Ear(recipe.ear.channels, recipe.grid, answers, recipe.pitch_range_midi)
+        optimisers["ear"] = torch.optim.Adam(ear.parameters(), recipe.ear.ear_learning_rate, (0.9, 0.99))
+        # Half the usual momentum: what the ear says moves, if more slowly than a critic.
+        optimisers["by ear"] = torch.optim.Adam(generator.parameters(), recipe.ear.learning_rate, (0.5, 0.99))
     return State(
         0,
         generator,
@@ -72,7 +90,8 @@ def start_state(recipe: Recipe, notes: TrainingSet) -> State:
         critic,
         copy.deepcopy(generator).requires_grad_(False),
         copy.deepcopy(encoder).requires_grad_(False),
-        _optimisers(recipe, generator, encoder, critic),
+        optimisers,
+        ear,
     )
 
 
@@ -106,11 +125,20 @@ def _optimisers(
 
 @dataclass(frozen=True)
 class Batch:
-    """Notes as tensors: frames (B, 2, rows, frames), their condition, and which rows sound (B, 1, rows, 1)."""
+    """Notes as tensors: frames (B, 2, rows, frames), their condition, and which rows sound (B, 1, rows, 1).
+
+    ``notes`` (B,): which of the set they are.
+    """
 
     frames: Tensor
     condition: Condition
     mask: Tensor
+    notes: np.ndarray[Any, np.dtype[np.int64]]
+
+    def first(self, count: int) -> Batch:
+        """The first ``count`` of them."""
+        condition = Condition(*(one[:count] for one in self.condition))
+        return Batch(self.frames[:count], condition, self.mask[:count], self.notes[:count])
 
 
 def batches(recipe: Recipe, notes: TrainingSet, step: int) -> Iterator[Batch]:
@@ -134,7 +162,7 @@ def batch_of(recipe: Recipe, notes: TrainingSet, rows: np.ndarray[Any, np.dtype[
         torch.from_numpy(pitch[:, None]),
         torch.from_numpy(notes.velocity[rows, None]),
     )
-    return Batch(torch.from_numpy(notes.frames(rows)) * mask, condition, mask)
+    return Batch(torch.from_numpy(notes.frames(rows)) * mask, condition, mask, rows)
 
 
 def sounding_mask(pitch_midi: np.ndarray[Any, np.dtype[np.float32]], grid: Partials) -> Tensor:
@@ -144,19 +172,29 @@ def sounding_mask(pitch_midi: np.ndarray[Any, np.dtype[np.float32]], grid: Parti
     return torch.from_numpy(mask)[:, None, :, None]
 
 
-def train(
-    state: State, recipe: Recipe, notes: TrainingSet, folder: Path, identity: Mapping[str, str]
+def train(  # noqa: PLR0917
+    state: State,
+    recipe: Recipe,
+    notes: TrainingSet,
+    folder: Path,
+    identity: Mapping[str, str],
+    hearing: Hearing | None = None,
 ) -> None:
-    """Both stages to the end; checkpoint, log and contact sheet every so many steps, and on Ctrl-C or SIGTERM.
+    """All stages to the end; checkpoint, log and contact sheet every so many steps, and on Ctrl-C or SIGTERM.
 
-    Raises DarkrackError on a loss that is not finite (the last checkpoint stays) and KeyboardInterrupt after
-    saving when it was interrupted.
+    ``hearing``: who listens in stage three, for recipes that have one. Raises DarkrackError on a loss that is not
+    finite (the last checkpoint stays) and KeyboardInterrupt after saving when it was interrupted.
     """
-    total = recipe.reconstruction.steps + recipe.adversarial.steps
+    total = recipe.steps
+    by_ear_from = recipe.reconstruction.steps + recipe.adversarial.steps
+    if hearing is not None and by_ear_from < state.step < total:
+        hearing.go_on(folder)
     levels = torch.from_numpy(notes.attributes.quantiles)
     log: list[dict[str, float]] = []
 
     def save() -> None:
+        if hearing is not None:
+            hearing.flush()
         save_checkpoint(folder, state, identity)
         if state.step == recipe.checkpoint_every_steps:
             early = {
@@ -177,8 +215,13 @@ def train(
                 break
             if state.step < recipe.reconstruction.steps:
                 losses = reconstruction_step(state, recipe, batch)
-            else:
+            elif state.step < by_ear_from:
                 losses = adversarial_step(state, recipe, batch, levels)
+            else:
+                assert hearing is not None
+                if state.step == by_ear_from:
+                    hearing.begin(folder, lambda rows: make_for_ear(state, recipe, notes, rows, levels))
+                losses = by_ear_step(state, recipe, batch, levels, hearing)
             _follow(state, recipe.ema)
             state.step += 1
             bar.update()
@@ -199,6 +242,8 @@ def train(
         if state.step < total:
             print(f"stopped at step {state.step} of {total}; the same command goes on from there")
             raise KeyboardInterrupt
+    if hearing is not None:
+        hearing.forget(folder)
 
 
 def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str, float]:
@@ -268,6 +313,104 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
         "fake_classes": wish.item(),
         "fooled": (judged.score > 0).float().mean().item(),
     }
+
+
+class Asked(NamedTuple):
+    """What stage three asks of the generator: its inputs, and which rows sound."""
+
+    z: Tensor
+    condition: Condition
+    noise: Tensor
+    mask: Tensor
+
+
+@torch.no_grad()
+def asked_by_ear(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) -> Asked:
+    """The notes of a batch, with z of the encoder; and as many that do not exist, with z of the prior.
+
+    Half of these have the pitch of another note, and half of the latter pushed attributes too: that is what a player
+    asks for, and the judge. Training that asks only for what the data have together loses a third of the obedience.
+    """
+    count, half = len(batch.frames), len(batch.frames) // 2
+    mean, log_variance = state.encoder(batch.frames, batch.condition)
+    z = torch.cat([mean + torch.randn_like(mean) * (log_variance / 2).exp(), torch.randn_like(mean)])
+    noise = torch.randn(2 * count, 2 * recipe.generator.noise_channels, recipe.grid.frames)
+    attributes, pitch, velocity = (one.repeat(2, 1) for one in batch.condition)
+    mask = batch.mask.repeat(2, 1, 1, 1)
+    other = slice(count + half, None)
+    pitch[other], mask[other] = (
+        pitch[other].roll(1, 0),
+        mask[other].roll(1, 0),
+    )  # the order is drawn, so is this
+    pushed = slice(count + half + (count - half) // 2, None)
+    attributes[pushed] = push_attributes(attributes[pushed], quantiles, recipe.adversarial.augment)
+    return Asked(z, Condition(attributes, pitch, velocity), noise, mask)
+
+
+def make_for_ear(
+    state: State,
+    recipe: Recipe,
+    notes: TrainingSet,
+    rows: np.ndarray[Any, np.dtype[np.int64]],
+    quantiles: Tensor,
+) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float32]]]:
+    """Frames that the generator makes as stage three asks for them, as many as ``rows``, and their pitch."""
+    asked = asked_by_ear(state, recipe, batch_of(recipe, notes, rows[: len(rows) // 2]), quantiles)
+    with torch.no_grad():
+        frames = state.generator(asked.z, *asked.condition, asked.noise) * asked.mask
+    return frames.numpy(), asked.condition.pitch[:, 0].numpy()
+
+
+def by_ear_step(
+    state: State, recipe: Recipe, batch: Batch, quantiles: Tensor, hearing: Hearing
+) -> dict[str, float]:
+    """One step of the ear, and of the generator once the ear has learned its first lessons; see `EarStage`."""
+    stage = recipe.ear
+    assert stage is not None
+    assert state.ear is not None
+    step = state.step - recipe.reconstruction.steps - recipe.adversarial.steps
+    taught = max(step - stage.first_steps, 0)  # steps of the generator that are done
+    heard = hearing.first_count + (taught // stage.every) * 2 * recipe.batch
+    if step < stage.first_steps:
+        rate = stage.ear_learning_rate * (1 - 0.8 * step / stage.first_steps)
+    else:
+        rate = 0.2 * stage.ear_learning_rate
+    level, pitch, answers = hearing.lesson(step, heard)
+    state.ear.train()
+    wrong = hearing.wanted.apart(state.ear(level, pitch), answers)
+    _descend(state.optimisers["ear"], wrong[0] + wrong[1], rate)
+    losses = {"ear_labels": wrong[0].item(), "ear_embedding": wrong[1].item()}
+    if step < stage.first_steps:
+        return losses
+
+    asked = asked_by_ear(state, recipe, batch, quantiles)
+    frames = state.generator(asked.z, *asked.condition, asked.noise) * asked.mask
+    count = len(batch.frames)
+    kept, smooth, rough = resemblance(frames[:count], batch, recipe)
+    state.ear.eval().requires_grad_(False)
+    said = state.ear(frames[:, 0], asked.condition.pitch)
+    state.ear.requires_grad_(True)
+    labels, embedding = hearing.wanted.missed(
+        said, asked.condition.attributes, batch.notes, recipe.labels.temperature
+    )
+    # Up from nothing at the start, and down to nothing over the last third.
+    share = min(
+        (taught + 1) / WARM_STEPS, (stage.steps - step) / ((stage.steps - stage.first_steps) / 3), 1.0
+    )
+    _descend(
+        state.optimisers["by ear"],
+        kept + stage.label_weight * labels + stage.embedding_weight * embedding,
+        share * stage.learning_rate,
+    )
+    losses.update(level=smooth.item(), texture=rough.item(), labels=labels.item(), embedding=embedding.item())
+    if (taught + 1) % stage.every == 0:
+        made = frames.detach().numpy()
+        answers = torch.from_numpy(hearing.remember(heard, made, asked.condition.pitch[:, 0].numpy()))
+        true = hearing.wanted.missed(
+            answers, asked.condition.attributes, batch.notes, recipe.labels.temperature
+        )
+        losses.update(heard_labels=true[0].item(), heard_embedding=true[1].item())
+    return losses
 
 
 def resemblance(again: Tensor, batch: Batch, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
@@ -397,7 +540,9 @@ def _kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
 
 
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, rate: float | None = None) -> None:
+    for group in optimiser.param_groups if rate is not None else ():
+        group["lr"] = rate
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     for group in optimiser.param_groups:
@@ -469,8 +614,10 @@ def _refuse_trimmed(folder: Path, content: Mapping[str, Any]) -> None:
         )
 
 
-def resume(folder: Path, identity: Mapping[str, str], recipe: Recipe, notes: TrainingSet) -> State | None:
-    """The run's state at its checkpoint, or None where it has not begun."""
+def resume(
+    folder: Path, identity: Mapping[str, str], recipe: Recipe, notes: TrainingSet, answers: int = 0
+) -> State | None:
+    """The run's state at its checkpoint, or None where it has not begun; ``answers`` as for `start_state`."""
     if not (folder / CHECKPOINT).exists():
         return None
     content = load_checkpoint(folder)
@@ -483,7 +630,7 @@ def resume(folder: Path, identity: Mapping[str, str], recipe: Recipe, notes: Tra
                 "a run with others",
                 "give a new --run, or put the old one back",
             )
-    state = start_state(recipe, notes)
+    state = start_state(recipe, notes, answers)
     for name, module in state.modules().items():
         module.load_state_dict(content[name])
     for name, optimiser in state.optimisers.items():
@@ -506,6 +653,12 @@ def _append_log(path: Path, rows: list[dict[str, float]]) -> None:
         "real_classes",
         "fake_classes",
         "fooled",
+        "ear_labels",
+        "ear_embedding",
+        "labels",
+        "embedding",
+        "heard_labels",
+        "heard_embedding",
         "notes_per_s",
     ]
     new = not path.exists()
@@ -575,6 +728,8 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
     both = [(new, old_names.index(name)) for new, name in enumerate(names) if name in old_names]
     new_at, old_at = (list(one) for one in zip(*both, strict=True)) if both else ([], [])
     for part, module in state.modules().items():
+        if part == "ear":  # it begins with what the generator makes now
+            continue
         weights = module.state_dict()
         for key, value in weights.items():
             old = content[part].get(key)

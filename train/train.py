@@ -12,13 +12,17 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes, write_json
 from train.dataset import TrainingSet, load_training_set, spread_out
 from train.recipe import Recipe, read_recipe
+
+if TYPE_CHECKING:
+    from train.teacher import Teacher
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="begin with the weights of this run, made by another recipe",
     )
+    parser.add_argument(
+        "--ear",
+        metavar="NAME=PATH",
+        help="the tagger that listens in stage three, for recipes with an [ear], with its weights as for "
+        "darkrack evaluate; it must be the one that labelled the notes",
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch (default 2)")
 
 
@@ -43,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     """Train to the recipe's last step, or go on from the run's checkpoint."""
     import torch
 
+    from train.ear import Hearing
     from train.stages import resume, start_state, train, warm_start
 
     recipe, recipe_sha256 = read_recipe(args.recipe)
@@ -50,12 +61,16 @@ def run(args: argparse.Namespace) -> None:
     notes = load_training_set(args.data, recipe, args.threads)
     identity = {"this recipe": recipe_sha256, "these notes": notes.sha256()}
     facts = run_facts(recipe, recipe_sha256, notes)
-    state = resume(args.run, identity, recipe, notes)
+    hearing = None
+    if recipe.ear is not None:
+        hearing = Hearing(recipe, args.data, notes, _listening(args.ear, recipe.ear.teacher))
+    answers = hearing.wanted.answers.shape[1] if hearing else 0
+    state = resume(args.run, identity, recipe, notes, answers)
     if state is not None:
         known = json.loads(read_bytes(args.run / "run.json", "the facts of a run"))
         facts["started_from"] = known.get("started_from")
     else:
-        state = start_state(recipe, notes)
+        state = start_state(recipe, notes, answers)
         if args.start_from:
             facts["started_from"] = warm_start(state, args.start_from, notes.attributes.names)
     args.run.mkdir(parents=True, exist_ok=True)
@@ -70,7 +85,17 @@ def run(args: argparse.Namespace) -> None:
             pitch=notes.pitch[presets],
             velocity=notes.velocity[presets],
         )
-    train(state, recipe, notes, args.run, identity)
+    train(state, recipe, notes, args.run, identity, hearing)
+
+
+def _listening(option: str | None, name: str) -> Teacher:
+    """The tagger that stage three asks; DarkrackError where it was not given, or is another."""
+    from train.teacher import load_teacher
+
+    given, _, path = (option or name).partition("=")
+    if given != name:
+        raise DarkrackError("--ear", f"{name}=PATH, as the recipe's [ear] says", str(option))
+    return load_teacher(name, Path(path) if path else None)
 
 
 def run_facts(recipe: Recipe, recipe_sha256: str, notes: TrainingSet) -> dict[str, Any]:

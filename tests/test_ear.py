@@ -1,0 +1,229 @@
+"""Stage three: the ear hears as its tagger does, remembers exactly, and what it teaches is heard by the tagger."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from training import DESCRIPTORS, ONE_TEACHER, RECIPE, label_descriptors, write_recipe, write_set
+
+import darkrack
+from device.partials import Partials
+from train import ear, stages
+from train.dataset import load_training_set
+from train.ear import Ear, Hearing
+from train.recipe import read_recipe
+from train.teacher import load_teacher
+
+GRID = Partials(rows=12, frames=32, frame_rate_hz=125.0, floor_db=-100.0, limit_hz=16000.0)
+STAGE = """
+[ear]
+teacher = "descriptors"
+steps = 12
+first_steps = 4
+first_notes = 32
+every = 2
+remembered = 48
+channels = 8
+learning_rate = 1e-3
+ear_learning_rate = 2e-3
+embedding_weight = 0.2
+label_weight = 0.1
+"""
+LISTENED = (RECIPE + STAGE).replace(ONE_TEACHER, DESCRIPTORS.replace("[[labels]]", "[labels]"))
+
+
+@pytest.fixture(scope="module")
+def notes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return label_descriptors(write_set(tmp_path_factory.mktemp("set")))
+
+
+def command(recipe: Path, data: Path, run: Path, *more: str) -> int:
+    words = ["train", str(recipe), "--data", str(data), "--run", str(run), "--threads", "1"]
+    return darkrack.main([*words, *(more or ("--ear", "descriptors"))])
+
+
+def hearing_of(tmp_path: Path, notes_folder: Path, text: str = LISTENED) -> Hearing:
+    recipe, _ = read_recipe(write_recipe(tmp_path, text))
+    return Hearing(
+        recipe, notes_folder, load_training_set(notes_folder, recipe, 1), load_teacher("descriptors")
+    )
+
+
+def test_an_ear_hears_no_level_and_no_row_that_is_silent() -> None:
+    network = Ear(8, GRID, 5, (48, 72)).eval()
+    random = torch.Generator().manual_seed(0)
+    level = 0.5 + 0.3 * torch.rand(3, 12, 32, generator=random)
+    level[:, 8:] = 0
+    pitch = torch.tensor([[48.0], [60.5], [72.0]])
+    # The tagger hears notes at one level: 10 dB less is a tenth of the floor's 100 dB.
+    quieter = torch.where(level > 0, level - 0.1, level)
+    torch.testing.assert_close(network(level, pitch), network(quieter, pitch), rtol=1e-3, atol=1e-4)
+    brighter = level.clone()
+    brighter[:, 7] = 0.9
+    assert (network(level, pitch) - network(brighter, pitch)).abs().max() > 1e-3
+    assert torch.equal(network(level * 0 + 30, pitch), network(level * 0 + 1.06, pitch)), (
+        "beyond what is decoded"
+    )
+
+
+@given(st.floats(48, 72), st.integers(0, 11), st.floats(0.2, 1.0))
+def test_the_energy_of_a_partial_is_shared_between_the_two_bands_it_lies_between(
+    pitch: float, row: int, loud: float
+) -> None:
+    network = Ear(8, GRID, 5, (48, 72)).eval()
+    level = torch.zeros(1, 12, 32)
+    level[0, row] = loud
+    bands_db = network._bands(level, torch.tensor([[pitch]]))[0, :, 0] * 20 - 45
+    heard = 10 ** (bands_db / 10) - 10 ** (ear.UNDER_DB / 10)
+    assert heard.sum() == pytest.approx(1.0, rel=1e-2)  # of the loudest moment, which is this partial
+    assert (heard > 1e-3).sum() <= 2
+
+
+def test_what_is_wanted_is_what_the_tagger_said_of_the_notes(tmp_path: Path, notes_folder: Path) -> None:
+    hearing = hearing_of(tmp_path, notes_folder)
+    recipe, _ = read_recipe(tmp_path / "tiny.toml")
+    notes = load_training_set(notes_folder, recipe, 1)
+    seen = notes.parts["train"]
+    labels = len(hearing.wanted.attributes)
+    assert labels == 4
+    answers = hearing.wanted.answers
+    np.testing.assert_allclose(answers[seen, :labels].mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(answers[seen, labels:].var(0).sum(), 1, rtol=1e-2)
+    # Asked for what the note is, and heard as the note is: nothing is missed.
+    rows = seen[:6]
+    asked = torch.from_numpy(notes.soft_labels[rows])
+    missed = hearing.wanted.missed(torch.from_numpy(answers[rows]), asked, rows, recipe.labels.temperature)
+    assert missed[0] < 1e-5
+    assert missed[1] == 0
+    elsewhere = hearing.wanted.missed(torch.from_numpy(answers[rows[::-1]].copy()), asked, rows, 2.0)
+    assert elsewhere[0] > 0.1
+    assert elsewhere[1] > 0.1
+    # Real notes come back from the grid about as they were (it holds the first quarter of a second of them).
+    rows, bright = seen[::4], notes.attributes.names.index("Brightness")
+    again = hearing.answers(notes.frames(rows), notes.pitch[rows])
+    assert np.corrcoef(again[:, bright], answers[rows, bright])[0, 1] > 0.5
+
+
+def test_lessons_are_of_what_was_heard_by_then(tmp_path: Path, notes_folder: Path) -> None:
+    hearing = hearing_of(tmp_path, notes_folder)
+    random = np.random.default_rng(0)
+
+    def make(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+        frames = random.uniform(0.2, 0.9, (len(rows), 2, 12, 32)).astype(np.float32)
+        frames[:, 1] = 0
+        return frames, np.full(len(rows), 60.0, np.float32)
+
+    hearing.begin(tmp_path / "run", make)
+    heard = hearing.first_count
+    assert heard == 32
+    before = hearing.lesson(5, heard)
+    for one, other in zip(before, hearing.lesson(5, heard), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(before[0], hearing.lesson(6, heard)[0])
+    # The same lesson again, although a whole interval between checkpoints has been heard since: 4 steps, every 2.
+    for first in (heard, heard + 16):
+        hearing.remember(first, *make(np.arange(16)))
+    for one, other in zip(before, hearing.lesson(5, heard), strict=True):
+        assert torch.equal(one, other)
+    later = hearing.lesson(5, heard + 32)
+    assert not torch.equal(before[0], later[0])
+    # Half of a lesson is of late: of the last quarter of what is remembered.
+    late = later[2][-4:]
+    known = torch.from_numpy(np.array(hearing._answers[:, 1:]))
+    places = [int((known - one).abs().sum(1).argmin()) for one in late]
+    newest = {(heard + 32 - 1 - n) % len(known) for n in range(12)}
+    assert set(places) <= newest
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    content = stages.load_checkpoint(run)
+    parts = ("generator", "ear", "average_generator")
+    return {f"{part}.{name}": value for part in parts for name, value in content[part].items()}
+
+
+@pytest.mark.parametrize("at", [3, 10])
+def test_a_run_goes_on_by_ear_exactly(
+    notes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    recipe = write_recipe(tmp_path, LISTENED)
+    assert command(recipe, notes_folder, tmp_path / "whole") == 0
+    assert not list((tmp_path / "whole").glob("ear-*")), "nobody needs the memory any more"
+    done = 0
+    original = stages.by_ear_step
+
+    def stop(*args: object) -> dict[str, float]:
+        nonlocal done
+        done += 1
+        if done == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stages, "by_ear_step", stop)
+    assert command(recipe, notes_folder, tmp_path / "halves") == 130
+    # Killed later than the checkpoint says: more was heard than it knows of.
+    shutil.copytree(tmp_path / "halves", tmp_path / "kept")
+    monkeypatch.setattr(stages, "by_ear_step", original)
+
+    def crash(*args: object) -> dict[str, float]:
+        if args[0].step == 12 + at + 1:  # type: ignore[attr-defined]
+            raise RuntimeError("the power is gone")
+        return original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stages, "by_ear_step", crash)
+    with pytest.raises(RuntimeError):
+        command(recipe, notes_folder, tmp_path / "halves")
+    shutil.copy(tmp_path / "kept" / stages.CHECKPOINT, tmp_path / "halves" / stages.CHECKPOINT)
+    monkeypatch.setattr(stages, "by_ear_step", original)
+    assert command(recipe, notes_folder, tmp_path / "halves") == 0
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "halves")
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.slow
+def test_the_tagger_hears_what_the_ear_taught(notes_folder: Path, tmp_path: Path) -> None:
+    text = LISTENED.replace("steps = 6", "steps = 300", 1).replace("steps = 6", "steps = 0")
+    text = text.replace("every_steps = 4", "every_steps = 200").replace("ema = 0.9", "ema = 0.98")
+    text = text.replace("steps = 12\nfirst_steps = 4", "steps = 700\nfirst_steps = 200")
+    text = text.replace("first_notes = 32", "first_notes = 96").replace("every = 2", "every = 5")
+    text = text.replace("remembered = 48", "remembered = 512").replace(
+        "channels = 8\nlearning", "channels = 32\nlearning"
+    )
+    text = text.replace("[8, 8, 8]", "[16, 16, 16]").replace(
+        "embedding_weight = 0.2", "embedding_weight = 0.5"
+    )
+    text = text.replace("label_weight = 0.1", "label_weight = 0.5")
+    assert command(write_recipe(tmp_path, text), notes_folder, tmp_path / "run") == 0
+    with (tmp_path / "run" / "log.csv").open() as log:
+        rows = [row for row in csv.DictReader(log) if row["heard_labels"]]
+    heard = [float(row["heard_labels"]) for row in rows]
+    assert len(heard) >= 8
+    assert np.mean(heard[-3:]) < 0.85 * heard[0], heard
+
+
+def test_bad_input_is_said(notes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write_recipe(tmp_path, LISTENED)
+    assert command(recipe, notes_folder, tmp_path / "run", "--ear", "mn04=x.onnx") == 1
+    assert "error: --ear: expected descriptors=PATH" in capsys.readouterr().err
+    other = write_recipe(
+        tmp_path, LISTENED.replace('teacher = "descriptors"\nsteps', 'teacher = "mn04"\nsteps')
+    )
+    assert command(other, notes_folder, tmp_path / "run", "--ear", "mn04=x.onnx") == 1
+    assert "x.onnx" in capsys.readouterr().err
+    recipe = write_recipe(tmp_path, LISTENED)
+    assert (
+        command(recipe, notes_folder, tmp_path / "run", "--threads", "1") == 0
+    )  # descriptors need no weights
+    capsys.readouterr()
+    for name in (ear.LEVELS, ear.ANSWERS):
+        assert not (tmp_path / "run" / name).exists()

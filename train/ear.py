@@ -1,0 +1,315 @@
+"""The ear: a small network that learns from the tagger what frames sound like, so that its answer has a gradient.
+
+DarkGAN's critic learns what real notes are called, and a generator that follows the gradient of that fools it: the
+tagger, asked, hears no difference. So the tagger goes on listening. Every few steps it hears notes that the generator
+makes by then, played by the instrument's own decoder and voices, and the ear learns from its answers: whatever fools
+the ear is its next lesson. The generator, taught by the ear, is asked for real notes, which shall be heard as those
+are, and for labels, pitches and z that no note has together, which shall be heard as asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from numpy.lib.format import open_memmap
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from device.errors import DarkrackError
+from device.files import atomic_path
+from device.partials import LOUDEST_DB, Partials
+from train.label import read_labels
+from train.networks import PITCH_STEP, SLOPE, convolution
+from train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from train.dataset import TrainingSet
+    from train.teacher import Teacher
+
+FloatArray = npt.NDArray[np.float32]
+
+BANDS = 96  # on the mel axis: a semitone and a half at 1 kHz
+LOWEST_HZ, HIGHEST_HZ = 30.0, 16_000.0
+UNDER_DB = -80.0  # of the loudest moment: where taggers stop, for most of what they hear
+EMBEDDING = 64  # principal components of the tagger's embedding: 88 % of the variance of mn04's on FluidR3
+GAIN_JITTER = 0.1  # nepers of power, each row's own, while the ear learns: 0.4 dB
+REAL, LEVELS, ANSWERS = "ear-real.npy", "ear-levels.npy", "ear-answers.npy"  # in a run's folder
+
+
+class Ear(nn.Module):
+    """Levels (B, rows, frames) and pitch (B, 1) MIDI to what a tagger would answer (B, answers), see `Wanted`.
+
+    It begins as the tagger does, with energy in mel bands, here straight from the partials' levels, relative to the
+    loudest moment. It is not told the deviations: with all of them zeroed the tagger hears hardly a difference.
+    """
+
+    anchors: Tensor
+
+    def __init__(self, width: int, grid: Partials, answers: int, pitch_range_midi: tuple[int, int]) -> None:
+        super().__init__()
+        self._grid = grid
+        low, high = pitch_range_midi
+        self.register_buffer("anchors", torch.arange(low, high + PITCH_STEP, PITCH_STEP)[None])
+        halvings = min(4, int(math.log2(grid.frames)) - 2)
+        self.first = convolution(BANDS, width, 3)
+        self.layers = nn.ModuleList(
+            convolution(width, width, 5 if n < halvings - 1 else 3, 2) for n in range(halvings)
+        )
+        self.pitch = nn.Linear(self.anchors.shape[1], width)
+        self.hidden = nn.Linear(3 * width, 2 * width)
+        self.out = nn.Linear(2 * width, answers)
+        nn.init.normal_(self.out.weight, std=0.01)
+
+    def forward(self, level: Tensor, pitch: Tensor) -> Tensor:
+        """See the class."""
+        x = self._bands(level, pitch)[:, :, None]
+        x = F.leaky_relu(self.first(x), SLOPE)
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), SLOPE)
+        x = F.dropout(x[:, :, 0], 0.1, self.training)
+        hats = F.relu(1 - (pitch - self.anchors).abs() / PITCH_STEP)
+        heard = [x.mean(2), x.amax(2), F.leaky_relu(self.pitch(hats), SLOPE)]
+        answers: Tensor = self.out(F.leaky_relu(self.hidden(torch.cat(heard, 1)), SLOPE))
+        return answers
+
+    def _bands(self, level: Tensor, pitch: Tensor) -> Tensor:
+        """Levels (B, rows, frames) as the decoder takes them to (B, BANDS, frames) of about unit variance."""
+        floor_db = self._grid.floor_db
+        level_db = (1 - level.clamp(0, 1 - LOUDEST_DB / floor_db)) * floor_db
+        power = torch.exp(level_db * (math.log(10) / 10)) * (level > 0)
+        if self.training:
+            power = power * torch.exp(GAIN_JITTER * torch.randn_like(power[:, :, :1]))
+        row = torch.arange(1, level.shape[1] + 1, dtype=level.dtype, device=level.device)
+        place = _mel(440 * torch.exp2((pitch - 69) / 12) * row)  # (B, rows)
+        centres = torch.linspace(_mel(LOWEST_HZ), _mel(HIGHEST_HZ), BANDS, device=level.device)
+        share = F.relu(1 - (place[:, None] - centres[:, None]).abs() / (centres[1] - centres[0]))
+        energy = torch.matmul(share, power)  # (B, BANDS, frames)
+        loudest = power.sum(1).amax(1)[:, None, None]
+        return (10 * torch.log10(energy / (loudest + 1e-12) + 10 ** (UNDER_DB / 10)) + 45) / 20
+
+
+def _mel(hz: Any) -> Any:
+    return 1127 * (torch.log1p(hz / 700) if isinstance(hz, Tensor) else math.log1p(hz / 700))
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What the tagger said of the notes of a set, and how answers are counted.
+
+    ``attributes``: which of the set's attributes are this tagger's. An answer is their logits in standard deviations
+    of the training notes, then EMBEDDING coordinates whose variances add up to 1. ``answers`` (N, ...) are those of
+    the real notes as they are, not as they come back from the grid: what a generated one shall sound like.
+    """
+
+    attributes: tuple[int, ...]
+    classes: tuple[int, ...]
+    mean: FloatArray
+    scale: FloatArray
+    centre: FloatArray
+    axes: FloatArray
+    answers: FloatArray
+
+    def standard(self, logits: npt.NDArray[Any], embeddings: npt.NDArray[Any]) -> FloatArray:
+        """Answers of logits (n, classes of the tagger) and embeddings (n, E)."""
+        return np.concatenate(
+            [self.of_logits(logits[:, self.classes]), (embeddings - self.centre) @ self.axes], axis=1
+        ).astype(np.float32)
+
+    def of_logits(self, logits: FloatArray) -> FloatArray:
+        """Logits (n, len(attributes)) in standard deviations of the training notes."""
+        return (logits - self.mean) / self.scale
+
+    def apart(self, said: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """How far the ear's answers (n, answers) are from the tagger's: labels in the mean square, embeddings."""
+        difference, labels = (said - true).square(), len(self.attributes)
+        return difference[:, :labels].mean(), difference[:, labels:].sum(1).mean()
+
+    def missed(
+        self, said: Tensor, attributes: Tensor, notes: npt.NDArray[np.int64], temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """How far what was heard is from what was asked: labels of all, embeddings of those that shall be ``notes``.
+
+        ``said`` (n, answers) of notes asked for with soft labels (n, A), the first of which are real ones made again.
+        An outlier among the labels pulls like one two standard deviations away (Huber).
+        """
+        asked = torch.logit(attributes[:, self.attributes].double(), eps=1e-7) * temperature
+        wanted = torch.from_numpy(self.of_logits(asked.float().numpy()))
+        labels = len(self.attributes)
+        real = torch.from_numpy(self.answers[notes][:, labels:])
+        return (
+            F.huber_loss(said[:, :labels], wanted, delta=2.0),
+            (said[: len(notes), labels:] - real).square().sum(1).mean(),
+        )
+
+
+def wanted_of(folder: Path, notes: TrainingSet, teacher: Teacher) -> Wanted:
+    """What ``teacher`` said of the notes of ``folder``; DarkrackError where the labels are another network's."""
+    labels = read_labels(folder, teacher.name)
+    if labels.weights_sha256 != teacher.weights_sha256 or labels.classes != teacher.classes:
+        raise DarkrackError(
+            f"--ear {teacher.name}",
+            f"the network that labelled {folder}",
+            "another",
+            "label again, or give that one",
+        )
+    rows = labels.rows([note.note_str for note in notes.notes])
+    mine = tuple(n for n, name in enumerate(notes.attributes.teachers) if name == teacher.name)
+    classes = tuple(notes.attributes.classes[n] for n in mine)
+    seen = notes.parts["train"]
+    logits, embeddings = labels.logits[rows], labels.embeddings[rows].astype(np.float64)
+    centre = embeddings[seen].mean(0)
+    _, spread, axes = np.linalg.svd(embeddings[seen] - centre, full_matrices=False)
+    total = math.sqrt((spread**2).sum() / len(seen))
+    known = logits[seen][:, classes]
+    found = Wanted(
+        mine,
+        classes,
+        known.mean(0).astype(np.float32),
+        np.maximum(known.std(0), 0.3).astype(np.float32),  # a class that never stirs is no reason to shout
+        centre.astype(np.float32),
+        (axes[:EMBEDDING].T / max(total, 1e-12)).astype(np.float32),
+        np.empty(0, np.float32),
+    )
+    answers = found.standard(logits, embeddings)
+    return Wanted(**{**vars(found), "answers": answers})
+
+
+class Hearing:
+    """The tagger at work: it hears what is played, and remembers it for the ear's lessons.
+
+    The memory lies in the run's folder: some real notes, and a ring of generated ones. The lesson of a step comes from
+    what was heard before it and would still be there a whole interval between checkpoints later, so a run that goes on
+    from a checkpoint has the same lessons again, though the ring was written further. Raises DarkrackError where the
+    labels of ``folder`` are not this teacher's.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, notes: TrainingSet, teacher: Teacher) -> None:
+        from train.listener import Listener
+
+        assert recipe.ear is not None
+        self._recipe, self._stage, self._notes, self._teacher = recipe, recipe.ear, notes, teacher
+        self.wanted = wanted_of(folder, notes, teacher)
+        self._listener = Listener([teacher], None, 1)
+        self._each = 2 * recipe.batch  # notes that are heard at a time
+        self._ring = self._stage.remembered + self._each * math.ceil(
+            recipe.checkpoint_every_steps / self._stage.every
+        )
+        random = np.random.default_rng([recipe.seed, 11])
+        seen = notes.parts["train"]
+        whole = self._stage.first_notes // self._each * self._each
+        self._real = random.permutation(seen)[: max(whole, self._each)]
+        self.first_count = (
+            math.ceil(len(self._real) / self._each) * self._each
+        )  # generated ones heard at the start
+        self._levels: Any = None
+        self._answers: Any = None
+
+    def answers(self, frames: FloatArray, pitch: FloatArray) -> FloatArray:
+        """What the tagger says of frames (n, 2, rows, frames) played at ``pitch`` (n,) MIDI: (n, answers)."""
+        from train.listener import BED_DBFS, SAMPLE_RATE_HZ
+        from train.teacher import HEARD_S
+
+        grid = self._recipe.grid
+        audio = [
+            self._listener.play(one, grid, float(midi), HEARD_S)
+            for one, midi in zip(frames, pitch, strict=True)
+        ]
+        return self.wanted.standard(*self._teacher.hear(np.stack(audio), SAMPLE_RATE_HZ, BED_DBFS))
+
+    def begin(
+        self, run: Path, make: Callable[[npt.NDArray[np.int64]], tuple[FloatArray, FloatArray]]
+    ) -> None:
+        """Hear the first notes, real ones and as many that ``make(rows of the set)`` generates, and remember them."""
+        from train.stages import sounding_mask
+
+        grid = self._recipe.grid
+        run.mkdir(parents=True, exist_ok=True)
+        chunks = [self._real[n : n + self._each] for n in range(0, len(self._real), self._each)]
+        progress = tqdm(
+            total=2 * len(self._real), unit="note", desc=f"{self._teacher.name} hears", disable=None
+        )
+        real = []
+        for rows in chunks:
+            pitch = self._notes.pitch[rows]
+            real.append(self.answers(self._notes.frames(rows) * sounding_mask(pitch, grid).numpy(), pitch))
+            progress.update(len(rows))
+        with atomic_path(run / REAL) as temporary, temporary.open("wb") as file:
+            np.save(file, np.concatenate(real))
+        self._open(run, "w+")
+        random = np.random.default_rng([self._recipe.seed, 12])
+        for first in range(0, self.first_count, self._each):
+            self.remember(first, *make(random.choice(self._notes.parts["train"], self._each)))
+            progress.update(self._each)
+        progress.close()
+        self.flush()
+
+    def go_on(self, run: Path) -> None:
+        """Find the memory of a run that has been stopped; DarkrackError where it is not there."""
+        for name in (REAL, LEVELS, ANSWERS):
+            if not (run / name).exists():
+                raise DarkrackError(
+                    str(run / name),
+                    "what the ear has heard",
+                    "no such file",
+                    "put it back, or train the run again",
+                )
+        self._open(run, "r+")
+
+    def _open(self, run: Path, mode: str) -> None:
+        grid = self._recipe.grid
+        self._real_answers = np.load(run / REAL)
+        width = 1 + self.wanted.answers.shape[1]  # the pitch, and what was said
+        self._levels = open_memmap(run / LEVELS, mode, np.float16, (self._ring, grid.rows, grid.frames))
+        self._answers = open_memmap(run / ANSWERS, mode, np.float32, (self._ring, width))
+
+    def remember(self, number: int, frames: FloatArray, pitch: FloatArray) -> FloatArray:
+        """Hear generated notes, the ``number``-th and on, and keep them; see `answers`, which are returned."""
+        answers = self.answers(frames, pitch)
+        places = (number + np.arange(len(frames))) % self._ring
+        # As the decoder takes them: asked for labels that no note has, levels go to 20 times full scale.
+        self._levels[places] = frames[:, 0].clip(0, 1 - LOUDEST_DB / self._recipe.grid.floor_db)
+        self._answers[places] = np.concatenate([pitch[:, None], answers], axis=1)
+        return answers
+
+    def lesson(self, step: int, heard: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Levels (n, rows, frames), pitch (n, 1) and answers (n, answers) for the ear, of the first ``heard`` notes.
+
+        One half are any that are remembered, the real ones among them, the other half those of late: what the
+        generator makes now is what the ear is asked about.
+        """
+        from train.stages import sounding_mask
+
+        random = np.random.default_rng([self._recipe.seed, 13, step])
+        known, count = min(heard, self._stage.remembered), self._recipe.batch
+        real = random.integers(
+            0, len(self._real), max(count // 2 * len(self._real) // (known + len(self._real)), 1)
+        )
+        late = random.integers(0, max(known // 4, 1), count - count // 2)
+        any_made = random.integers(0, known, count - len(late) - len(real))
+        made = (heard - 1 - np.concatenate([any_made, late])) % self._ring
+        rows = self._real[real]
+        pitch = np.concatenate([self._notes.pitch[rows], self._answers[made, 0]])
+        level = np.concatenate([self._notes.frames(rows)[:, 0], self._levels[made].astype(np.float32)])
+        level *= sounding_mask(pitch, self._recipe.grid)[:, 0].numpy()
+        answers = np.concatenate([self._real_answers[real], self._answers[made, 1:]])
+        return torch.from_numpy(level), torch.from_numpy(pitch[:, None]), torch.from_numpy(answers)
+
+    def flush(self) -> None:
+        """Leave nothing of the memory in the page cache alone: a checkpoint is about to say that it is there."""
+        if self._answers is not None:
+            self._levels.flush()
+            self._answers.flush()
+
+    def forget(self, run: Path) -> None:
+        """Delete the memory, which nobody needs once the stage is over."""
+        self._answers = self._levels = None
+        for name in (REAL, LEVELS, ANSWERS):
+            (run / name).unlink(missing_ok=True)
