@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.trim import Lesson, Subject
+from compress.trim import STATE, Lesson, Subject
 from device.errors import DarkrackError
 from device.files import atomic_path, sha256_of, write_json
 from device.partials import LOUDEST_DB, Partials
@@ -26,6 +26,9 @@ from train.networks import Condition, Critic, Generator
 from train.stages import (
     CHECKPOINT,
     EARLY,
+    Asked,
+    Batch,
+    asked_by_ear,
     batch_of,
     class_loss,
     critic_step,
@@ -35,6 +38,7 @@ from train.stages import (
     load_checkpoint,
     load_generator,
     masked_mean,
+    played,
     push_attributes,
     resemblance,
     sounding_mask,
@@ -43,6 +47,7 @@ from train.stages import (
 
 if TYPE_CHECKING:
     from train.dataset import TrainingSet
+    from train.ear import Hearing
 
 CLASSIFIER = "classifier"
 CLASSIFIED_MIDI = (36.0, 84.0)  # the range of the voices that the judge has heard so far
@@ -52,16 +57,28 @@ TIMED_CALLS = 300
 PUSHED_SHARE = 4
 
 
-def open_subject(run: Path, data: Path, learn: tuple[str, ...], threads: int, seed: int) -> Subject:
+def open_subject(
+    run: Path,
+    data: Path,
+    learn: tuple[str, ...],
+    *,
+    batch: int,
+    seed: int,
+    threads: int,
+    ear: str | None,
+    memory: Path,
+) -> Subject:
     """The generator of a run with the notes it learned from, or the judge's classifier where ``run`` is "classifier".
 
-    ``learn`` says whether a critic is needed; ``seed`` is that of lessons and fresh weights.
+    ``learn``, ``batch`` and ``seed`` are the plan's; ``ear`` (NAME=PATH) is who listens where that is learned from, and
+    ``memory`` the folder for what was heard.
     """
     if str(run) == CLASSIFIER:
-        if "critic" in learn:
-            raise DarkrackError("--learn critic", "a generator", "the classifier", "it has no critic")
+        for one in ("critic", "ear"):
+            if one in learn:
+                raise DarkrackError(f"--learn {one}", "a generator", "the classifier", f"it has no {one}")
         return ClassifierSubject(data, seed)
-    return GeneratorSubject(run, data, learn, threads=threads, seed=seed)
+    return GeneratorSubject(run, data, learn, batch=batch, threads=threads, seed=seed, ear=ear, memory=memory)
 
 
 class GeneratorSubject:
@@ -70,10 +87,20 @@ class GeneratorSubject:
     Half of a lesson are notes of the data with z of the encoder, half are z of the prior with any pitch and velocity,
     and the last of these have attributes pushed about: what a player asks for. Teacher and student get the same noise,
     so the texture can be compared like everything else. Where only the notes are learned from, all of it are notes.
+    Where an ear is learned from, it asks as stage three does.
     """
 
     def __init__(
-        self, run: Path, data: Path, learn: tuple[str, ...], *, threads: int = 1, seed: int = 0
+        self,
+        run: Path,
+        data: Path,
+        learn: tuple[str, ...],
+        *,
+        batch: int = 32,
+        threads: int = 1,
+        seed: int = 0,
+        ear: str | None = None,
+        memory: Path | None = None,
     ) -> None:
         from train.dataset import load_training_set
 
@@ -110,6 +137,47 @@ class GeneratorSubject:
             rate = self._recipe.adversarial.critic_learning_rate
             self._rival = torch.optim.Adam(self._critic.parameters(), rate, (0.0, 0.99))
 
+        self._hearing: Hearing | None = None
+        if "ear" in learn:
+            if "critic" in learn:
+                raise DarkrackError("--learn", "an ear or a critic", "both", "they ask for different notes")
+            self._hearing = self._listen(data, batch, ear, memory)
+
+    def _listen(self, data: Path, batch: int, ear: str | None, memory: Path | None) -> Hearing:
+        """Who listens, with the ear as the run left it."""
+        from train.ear import Hearing
+        from train.train import listening
+
+        stage = self._recipe.ear
+        if stage is None or "hearing" not in self._content:
+            raise DarkrackError(
+                str(self._run),
+                "a run that was trained by ear",
+                "one without that stage",
+                "--learn without ear",
+            )
+        assert memory is not None
+        teacher = listening(ear, stage.teacher)
+        hearing = Hearing(self._recipe, data, self._notes, teacher, max(batch // 2, 1))
+        hearing.take_over(self._content["hearing"])
+        self.identity = hashlib.sha256((self.identity + teacher.weights_sha256).encode()).hexdigest()
+        self._memory = memory
+        return hearing
+
+    def _wake(self, hearing: Hearing) -> None:
+        """Find what was heard when trimming was stopped, or hear the first notes."""
+        if (self._memory / STATE).exists():
+            hearing.go_on(self._memory)
+            return
+
+        def make(rows: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[Tensor, Condition]:
+            notes = batch_of(self._recipe, self._notes, rows)
+            return played(self.network, asked_by_ear(self._encoder, self._recipe, notes, self._quantiles))
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            hearing.begin(self._memory, make)
+
     def _inputs(self) -> dict[str, tuple[int, ...]]:
         return input_shapes(self._recipe, len(self._facts["attributes"]))
 
@@ -139,33 +207,21 @@ class GeneratorSubject:
 
     def lesson(self, step: int, count: int) -> Lesson:
         """See `Subject.lesson`."""
+        if self._hearing is not None and not self._hearing.open:
+            self._wake(self._hearing)
         random = np.random.default_rng([self._seed, abs(step), step < 0])
-        rows = random.choice(
-            self._notes.parts["train"], count, replace=count > len(self._notes.parts["train"])
-        )
-        batch = batch_of(self._recipe, self._notes, rows)
-        half = count if self._notes_alone else count // 2
-        known = batch.first(half)
-        options = self._recipe.adversarial
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        known = count if self._notes_alone else count // 2  # of these, the ones that are notes of the data
+        drawn = known if self._hearing else count
+        train = self._notes.parts["train"]
+        batch = batch_of(self._recipe, self._notes, random.choice(train, drawn, replace=drawn > len(train)))
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(random.integers(2**62)))
-            mean, log_variance = self._encoder(known.frames, known.condition)
-            z = torch.cat(
-                [
-                    mean + torch.randn_like(mean) * (log_variance / 2).exp(),
-                    torch.randn(count - half, mean.shape[1]),
-                ]
-            )
-            noise = torch.randn(count, 2 * self._recipe.generator.noise_channels, self._recipe.grid.frames)
-            attributes = batch.condition.attributes.clone()
-            pushed = count - (count - half) // PUSHED_SHARE
-            attributes[pushed:] = push_attributes(attributes[pushed:], self._quantiles, options.augment)
-            pitch, velocity = batch.condition.pitch.clone(), batch.condition.velocity.clone()
-            if self._critic is None:  # which knows only pitches that notes have
-                low, high = self._recipe.pitch_range_midi
-                pitch[half:] = low + (high - low) * torch.rand(count - half, 1)
-                velocity[half:] = velocity[half:].flip(0)
-        mask = sounding_mask(pitch[:, 0].numpy(), self._recipe.grid)
+            if self._hearing:
+                asked = asked_by_ear(self._encoder, self._recipe, batch, self._quantiles)
+            else:
+                asked = self._asked(batch, known, random)
+        options, (z, condition, noise, mask) = self._recipe.adversarial, asked
+        own = batch.first(known)
 
         def outputs(made: Tensor, taught: Tensor) -> Tensor:
             heard, wanted = heard_alike(made, taught, self._recipe.grid)
@@ -179,31 +235,72 @@ class GeneratorSubject:
             )
 
         def task(made: Tensor, _: Tensor) -> Tensor:
-            return resemblance((made * mask)[:half], known, self._recipe)[0]
+            return resemblance((made * mask)[:known], own, self._recipe)[0]
 
         def critic(made: Tensor, _: Tensor) -> Tensor:
             assert self._critic is not None
             self._critic.requires_grad_(False)
             judged = self._critic(made * mask, batch.condition)
             self._critic.requires_grad_(True)
-            asked = Condition(attributes, pitch, velocity)
-            wish = class_loss(judged, asked, self._recipe.pitch_range_midi, self._recipe.labels.temperature)
+            wish = class_loss(
+                judged, condition, self._recipe.pitch_range_midi, self._recipe.labels.temperature
+            )
             # As against the levels in stage two.
             return (
                 F.softplus(-judged.score).mean() + options.class_weight * wish
             ) / options.reconstruction_weight
 
+        def by_ear(made: Tensor, _: Tensor) -> Tensor:
+            assert self._hearing is not None
+            assert self._recipe.ear is not None
+            labels, embedding = self._hearing.missed(made * mask, condition, own.notes)
+            return self._recipe.ear.label_weight * labels + self._recipe.ear.embedding_weight * embedding
+
         def after(made: Tensor) -> None:
+            if self._hearing is not None:
+                self._hearing.learn()
+                self._hearing.listen(made * mask, condition, own.notes)
             if self._critic is not None and self._rival is not None:
                 penalised = step % options.r1_every == 0
                 critic_step(self._critic, self._rival, self._recipe, batch, made * mask, penalised=penalised)
 
-        terms = {"outputs": outputs, "task": task, "critic": critic}
-        return Lesson((z, attributes, pitch, velocity, noise), terms, after)
+        terms = {"outputs": outputs, "task": task, "critic": critic, "ear": by_ear}
+        return Lesson((z, *condition, noise), terms, after)
+
+    @torch.no_grad()
+    def _asked(self, batch: Batch, known: int, random: np.random.Generator) -> Asked:
+        """What a player asks for, behind the first ``known`` notes of a batch; see the class."""
+        count, own = len(batch.frames), batch.first(known)
+        mean, log_variance = self._encoder(own.frames, own.condition)
+        z = torch.cat(
+            [
+                mean + torch.randn_like(mean) * (log_variance / 2).exp(),
+                torch.randn(count - known, mean.shape[1]),
+            ]
+        )
+        noise = torch.randn(count, 2 * self._recipe.generator.noise_channels, self._recipe.grid.frames)
+        attributes, pitch, velocity = (one.clone() for one in batch.condition)
+        pushed = count - (count - known) // PUSHED_SHARE
+        attributes[pushed:] = push_attributes(
+            attributes[pushed:], self._quantiles, self._recipe.adversarial.augment
+        )
+        if self._critic is None:  # which knows only pitches that notes have
+            low, high = self._recipe.pitch_range_midi
+            pitch[known:] = low + (high - low) * torch.rand(count - known, 1)
+            velocity[known:] = velocity[known:].flip(0)
+        mask = sounding_mask(pitch[:, 0].numpy(), self._recipe.grid)
+        return Asked(z, Condition(attributes, pitch, velocity), noise, mask)
 
     def opponents(self) -> dict[str, Any]:
         """See `Subject.opponents`."""
+        if self._hearing is not None:
+            return {"hearing": self._hearing}
         return {} if self._critic is None else {"critic": self._critic, "rival": self._rival}
+
+    def finish(self) -> None:
+        """Delete what was heard; see `Subject.finish`."""
+        if self._hearing is not None:
+            self._hearing.forget(self._memory)
 
     def measure_ms(self, network: nn.Module) -> float:
         """Median of dynamic int8 through LiteRT with its delegate, one thread; see `Subject.measure_ms`."""
@@ -296,6 +393,9 @@ class ClassifierSubject:
     def opponents(self) -> dict[str, Any]:
         """None; see `Subject.opponents`."""
         return {}
+
+    def finish(self) -> None:
+        """Nothing; see `Subject.finish`."""
 
     def measure_ms(self, network: nn.Module) -> float:
         """Median of two notes through torch; see `Subject.measure_ms`."""

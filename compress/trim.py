@@ -42,7 +42,7 @@ FORMAT = 1  # of trim.pt; raised with every change of what is in it
 STATE = "trim.pt"
 ROUNDS = "rounds.json"
 LOG = "log.csv"
-LEARN = ("outputs", "features", "task", "critic")
+LEARN = ("outputs", "features", "task", "critic", "ear")
 SCORED_NOTES = 1024
 SCORED_LOSSES = 8  # batches whose gradients Taylor's criterion sees
 SAVE_EVERY_STEPS = 200
@@ -80,8 +80,8 @@ class Plan:
 class Lesson:
     """Inputs for one pass, and what to make of it.
 
-    ``losses``: the terms "outputs" (against the teacher's), "task" and "critic" of what student and teacher made;
-    ``after`` is what else learns from what was made, once the student has: a critic.
+    ``losses``: the terms "outputs" (against the teacher's), "task", "critic" and "ear" of what student and teacher
+    made; ``after`` is what else learns from what was made, once the student has: a critic, an ear.
     """
 
     inputs: tuple[Tensor, ...]
@@ -117,6 +117,9 @@ class Subject(Protocol):
 
     def keep(self, folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> None:
         """Write the network where others can use it, whole or not at all."""
+
+    def finish(self) -> None:
+        """Leave nothing behind that only trimming needed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -190,7 +193,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=LEARN,
         default=["task"],
-        help="what it learns from: the notes (task; default), the parent's outputs and features, the trained critic",
+        help="what it learns from: the notes (task; default), the parent's outputs and features, the trained critic, "
+        "the tagger that listens (ear; for a run with that stage, best with task)",
+    )
+    parser.add_argument(
+        "--ear",
+        metavar="NAME=PATH",
+        help="with --learn ear: the tagger that labelled the notes, with its weights",
     )
     parser.add_argument("--steps", type=int, default=1000, help="of a round (default 1000)")
     parser.add_argument(
@@ -241,7 +250,17 @@ def run(args: argparse.Namespace) -> None:
     if args.threads < 1:
         raise DarkrackError("--threads", "at least 1", str(args.threads))
     torch.set_num_threads(args.threads)
-    trim(open_subject(args.run, args.data, plan.learn, args.threads, plan.seed), plan, args.out)
+    subject = open_subject(
+        args.run,
+        args.data,
+        plan.learn,
+        batch=plan.batch,
+        seed=plan.seed,
+        threads=args.threads,
+        ear=args.ear,
+        memory=args.out,
+    )
+    trim(subject, plan, args.out)
 
 
 def budget(text: str) -> Budget:
@@ -407,6 +426,7 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 subject.keep(folder / goal.label, standing.network, _account(plan, parent, standing))
                 standing.at += 1
             save()
+    subject.finish()
     return standing.done
 
 
@@ -540,8 +560,7 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
     torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(standing.network.parameters(), 10.0)
     standing.optimiser.step()
-    if "critic" in plan.learn:
-        lesson.after(made.detach())
+    lesson.after(made.detach())
     return {name: float(term.detach()) for name, term in terms.items()}
 
 

@@ -20,8 +20,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from test_ear import LISTENED
 from test_prune import WIDER
-from training import train_run, write_set
+from training import label_descriptors, train_run, write_set
 
 import darkrack
 from compress import trim
@@ -121,10 +122,31 @@ def test_trimmed_runs_meet_their_budgets_and_export(trained: Path, data: Path, t
         assert {row["round"] for row in csv.DictReader(log)} == {"0", "1", "2", "3"}
 
 
-def test_going_on_after_ctrl_c_is_exact(
-    trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def by_ear(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run that was trained by ear, and its notes."""
+    data = label_descriptors(write_set(tmp_path_factory.mktemp("heard")))
+    wider = LISTENED.replace("channels = [8, 8, 8]", "channels = [32, 24, 16]").replace(
+        "= 16\nnoise", "= 24\nnoise"
+    )
+    return train_run(tmp_path_factory.mktemp("by ear"), data, wider, "--ear", "descriptors"), data
+
+
+@pytest.mark.parametrize("learn", [("outputs", "critic"), ("task", "ear")])
+def test_going_on_after_ctrl_c_is_exact(  # noqa: PLR0917
+    trained: Path,
+    data: Path,
+    by_ear: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    learn: tuple[str, str],
 ) -> None:
-    assert darkrack.main(words(trained, data, tmp_path / "whole", "--learn", "outputs", "critic")) == 0
+    more = ["--learn", *learn]
+    if "ear" in learn:
+        trained, data = by_ear
+        more += ["--ear", "descriptors"]
+    assert darkrack.main(words(trained, data, tmp_path / "whole", *more)) == 0
+    assert not list((tmp_path / "whole").glob("ear-*"))
     done, original = 0, trim._step
 
     def interrupted(*given: object) -> dict[str, float]:
@@ -135,12 +157,30 @@ def test_going_on_after_ctrl_c_is_exact(
         return original(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trim, "_step", interrupted)
-    again = words(trained, data, tmp_path / "parts", "--learn", "outputs", "critic")
+    again = words(trained, data, tmp_path / "parts", *more)
     assert [darkrack.main(again) for _ in range(4)] == [130, 130, 130, 0]
     one, other = weights(tmp_path / "whole" / "30"), weights(tmp_path / "parts" / "30")
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
+    assert darkrack.main(again) == 0, "there is nothing left to do, and nothing is asked for"
+
+
+def test_who_does_not_listen_is_said(
+    trained: Path,
+    data: Path,
+    by_ear: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for run, notes, more, told in (
+        (trained, data, ["ear", "--ear", "descriptors"], "expected a run that was trained by ear"),
+        (*by_ear, ["ear", "--ear", "mn04=x"], "expected descriptors=PATH"),
+        (*by_ear, ["ear", "critic"], "expected an ear or a critic"),
+        (Path("classifier"), data, ["ear"], "expected a generator, got the classifier"),
+    ):
+        assert darkrack.main(words(run, notes, tmp_path / "out", "--learn", *more)) == 1
+        assert told in capsys.readouterr().err
 
 
 def test_a_killed_trim_goes_on_and_leaves_nothing_half_written(

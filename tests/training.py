@@ -145,7 +145,7 @@ def write_set(folder: Path, instruments: int = 24) -> Path:
     return folder
 
 
-def train_run(folder: Path, data: Path, text: str = RECIPE) -> Path:
+def train_run(folder: Path, data: Path, text: str = RECIPE, *more: str) -> Path:
     """A run of the recipe to its last step."""
     import argparse
 
@@ -154,5 +154,6 @@ def train_run(folder: Path, data: Path, text: str = RECIPE) -> Path:
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
     recipe, run = write_recipe(folder, text), folder / "run"
-    train.run(parser.parse_args([str(recipe), "--data", str(data), "--run", str(run), "--threads", "1"]))
+    words = [str(recipe), "--data", str(data), "--run", str(run), "--threads", "1", *more]
+    train.run(parser.parse_args(words))
     return run

@@ -10,7 +10,7 @@ are, and for labels, pitches and z that no note has together, which shall be hea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from device.errors import DarkrackError
 from device.files import atomic_path
 from device.partials import LOUDEST_DB, Partials
 from train.label import read_labels
-from train.networks import PITCH_STEP, SLOPE, convolution
+from train.networks import PITCH_STEP, SLOPE, Condition, convolution
 from train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ BANDS = 96  # on the mel axis: a semitone and a half at 1 kHz
 LOWEST_HZ, HIGHEST_HZ = 30.0, 16_000.0
 UNDER_DB = -80.0  # of the loudest moment: where taggers stop, for most of what they hear
 EMBEDDING = 64  # principal components of the tagger's embedding: 88 % of the variance of mn04's on FluidR3
+FARTHEST = 5.0  # an answer from 0: real notes stay within it, and what does not need not be known better
 GAIN_JITTER = 0.1  # nepers of power, each row's own, while the ear learns: 0.4 dB
-REAL, LEVELS, ANSWERS = "ear-real.npy", "ear-levels.npy", "ear-answers.npy"  # in a run's folder
+REAL, LEVELS, ANSWERS = "ear-real.npy", "ear-levels.npy", "ear-answers.npy"  # the memory
 
 
 class Ear(nn.Module):
@@ -119,9 +120,8 @@ class Wanted:
 
     def standard(self, logits: npt.NDArray[Any], embeddings: npt.NDArray[Any]) -> FloatArray:
         """Answers of logits (n, classes of the tagger) and embeddings (n, E)."""
-        return np.concatenate(
-            [self.of_logits(logits[:, self.classes]), (embeddings - self.centre) @ self.axes], axis=1
-        ).astype(np.float32)
+        found = [self.of_logits(logits[:, self.classes]), (embeddings - self.centre) @ self.axes]
+        return np.concatenate(found, axis=1).clip(-FARTHEST, FARTHEST).astype(np.float32)
 
     def of_logits(self, logits: FloatArray) -> FloatArray:
         """Logits (n, len(attributes)) in standard deviations of the training notes."""
@@ -183,34 +183,106 @@ def wanted_of(folder: Path, notes: TrainingSet, teacher: Teacher) -> Wanted:
 
 
 class Hearing:
-    """The tagger at work: it hears what is played, and remembers it for the ear's lessons.
+    """The tagger at work, and the ear that learns from it.
 
-    The memory lies in the run's folder: some real notes, and a ring of generated ones. The lesson of a step comes from
-    what was heard before it and would still be there a whole interval between checkpoints later, so a run that goes on
-    from a checkpoint has the same lessons again, though the ring was written further. Raises DarkrackError where the
-    labels of ``folder`` are not this teacher's.
+    What was heard lies in a folder: some real notes, and a ring of generated ones. A lesson comes from what was heard
+    before it and would still be there a whole interval between checkpoints later, so whoever goes on from a checkpoint
+    has the same lessons again, though the ring was written further. `begin` or `go_on` comes first.
+
+    ``batch``: notes of a lesson, and half of what is heard at a time. Raises DarkrackError where the labels of ``data``
+    are not this teacher's.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, notes: TrainingSet, teacher: Teacher) -> None:
+    def __init__(
+        self, recipe: Recipe, data: Path, notes: TrainingSet, teacher: Teacher, batch: int | None = None
+    ) -> None:
         from train.listener import Listener
 
         assert recipe.ear is not None
         self._recipe, self._stage, self._notes, self._teacher = recipe, recipe.ear, notes, teacher
-        self.wanted = wanted_of(folder, notes, teacher)
+        self._wanted = wanted_of(data, notes, teacher)
         self._listener = Listener([teacher], None, 1)
-        self._each = 2 * recipe.batch  # notes that are heard at a time
+        self._batch = recipe.batch if batch is None else batch
+        self._each = 2 * self._batch  # notes that are heard at a time
+        rate, width = self._stage.ear_learning_rate, self._wanted.answers.shape[1]
+        self.ear = Ear(self._stage.channels, recipe.grid, width, recipe.pitch_range_midi)
+        self._optimiser = torch.optim.Adam(self.ear.parameters(), rate, (0.9, 0.99))
         self._ring = self._stage.remembered + self._each * math.ceil(
             recipe.checkpoint_every_steps / self._stage.every
         )
-        random = np.random.default_rng([recipe.seed, 11])
-        seen = notes.parts["train"]
-        whole = self._stage.first_notes // self._each * self._each
-        self._real = random.permutation(seen)[: max(whole, self._each)]
-        self.first_count = (
-            math.ceil(len(self._real) / self._each) * self._each
-        )  # generated ones heard at the start
+        seen = np.random.default_rng([recipe.seed, 11]).permutation(notes.parts["train"])
+        self._real = seen[: max(self._stage.first_notes // self._each, 1) * self._each]
         self._levels: Any = None
         self._answers: Any = None
+        self._lessons = 0  # that the ear has had
+        self._steps = 0  # that it was asked in
+        self._heard = 0  # generated notes
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps, the memory aside, which is written down first."""
+        if self.open:
+            self._levels.flush()
+            self._answers.flush()
+        counts = {"lessons": self._lessons, "steps": self._steps, "heard": self._heard}
+        return {"ear": self.ear.state_dict(), "optimiser": self._optimiser.state_dict(), **counts}
+
+    def load_state_dict(self, content: Mapping[str, Any]) -> None:
+        """Stand where a checkpoint stood."""
+        self.ear.load_state_dict(content["ear"])
+        self._optimiser.load_state_dict(content["optimiser"])
+        self._lessons, self._steps, self._heard = (content[key] for key in ("lessons", "steps", "heard"))
+
+    def take_over(self, content: Mapping[str, Any]) -> None:
+        """Begin with the ear of another's `state_dict`, prepared, and with nothing heard."""
+        self.ear.load_state_dict(content["ear"])
+        self._lessons = max(self._stage.first_steps, 1)
+
+    @property
+    def open(self) -> bool:
+        """Whether the memory has been begun or found."""
+        return self._answers is not None
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the ear has had its first lessons, those before anybody listens to it."""
+        return self._lessons >= self._stage.first_steps
+
+    def learn(self) -> dict[str, float]:
+        """One lesson of the ear, and how wrong it was."""
+        level, pitch, answers = self.lesson()
+        first = self._stage.first_steps
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._stage.ear_learning_rate * (1 - 0.8 * min(self._lessons / max(first, 1), 1.0))
+        self.ear.train().requires_grad_(True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._recipe.seed + 1000 * self._lessons)
+            labels, embedding = self._wanted.apart(self.ear(level, pitch), answers)
+        self._optimiser.zero_grad(set_to_none=True)
+        (labels + embedding).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.ear.parameters(), 10.0)
+        self._optimiser.step()
+        self._lessons += 1
+        return {"ear_labels": labels.item(), "ear_embedding": embedding.item()}
+
+    def missed(self, frames: Tensor, asked: Condition, notes: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """How far ``frames`` (n, 2, rows, frames) sound from what was asked, by the ear: labels, embeddings.
+
+        The first of them are the ``notes`` of the set made again. With a gradient.
+        """
+        self.ear.eval().requires_grad_(False)
+        said = self.ear(frames[:, 0], asked.pitch)
+        return self._wanted.missed(said, asked.attributes, notes, self._recipe.labels.temperature)
+
+    def listen(self, frames: Tensor, asked: Condition, notes: npt.NDArray[np.int64]) -> dict[str, float]:
+        """Have the tagger hear what `missed` was asked about, every so many times: what it says was missed."""
+        self._steps += 1
+        if self._steps % self._stage.every:
+            return {}
+        said = torch.from_numpy(self.remember(frames.detach().numpy(), asked.pitch[:, 0].numpy()))
+        labels, embedding = self._wanted.missed(
+            said, asked.attributes, notes, self._recipe.labels.temperature
+        )
+        return {"heard_labels": labels.item(), "heard_embedding": embedding.item()}
 
     def answers(self, frames: FloatArray, pitch: FloatArray) -> FloatArray:
         """What the tagger says of frames (n, 2, rows, frames) played at ``pitch`` (n,) MIDI: (n, answers)."""
@@ -222,79 +294,79 @@ class Hearing:
             self._listener.play(one, grid, float(midi), HEARD_S)
             for one, midi in zip(frames, pitch, strict=True)
         ]
-        return self.wanted.standard(*self._teacher.hear(np.stack(audio), SAMPLE_RATE_HZ, BED_DBFS))
+        return self._wanted.standard(*self._teacher.hear(np.stack(audio), SAMPLE_RATE_HZ, BED_DBFS))
 
-    def begin(
-        self, run: Path, make: Callable[[npt.NDArray[np.int64]], tuple[FloatArray, FloatArray]]
-    ) -> None:
-        """Hear the first notes, real ones and as many that ``make(rows of the set)`` generates, and remember them."""
+    def begin(self, folder: Path, make: Callable[[npt.NDArray[np.int64]], tuple[Tensor, Condition]]) -> None:
+        """Hear the first notes: real ones, and as many that ``make(rows of the set)`` makes, two for each row."""
         from train.stages import sounding_mask
 
         grid = self._recipe.grid
-        run.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         chunks = [self._real[n : n + self._each] for n in range(0, len(self._real), self._each)]
-        progress = tqdm(
+        with tqdm(
             total=2 * len(self._real), unit="note", desc=f"{self._teacher.name} hears", disable=None
-        )
-        real = []
-        for rows in chunks:
-            pitch = self._notes.pitch[rows]
-            real.append(self.answers(self._notes.frames(rows) * sounding_mask(pitch, grid).numpy(), pitch))
-            progress.update(len(rows))
-        with atomic_path(run / REAL) as temporary, temporary.open("wb") as file:
-            np.save(file, np.concatenate(real))
-        self._open(run, "w+")
-        random = np.random.default_rng([self._recipe.seed, 12])
-        for first in range(0, self.first_count, self._each):
-            self.remember(first, *make(random.choice(self._notes.parts["train"], self._each)))
-            progress.update(self._each)
-        progress.close()
-        self.flush()
+        ) as progress:
+            real = []
+            for rows in chunks:
+                pitch = self._notes.pitch[rows]
+                real.append(
+                    self.answers(self._notes.frames(rows) * sounding_mask(pitch, grid).numpy(), pitch)
+                )
+                progress.update(len(rows))
+            with atomic_path(folder / REAL) as temporary, temporary.open("wb") as file:
+                np.save(file, np.concatenate(real))
+            self._open(folder, "w+")
+            random = np.random.default_rng([self._recipe.seed, 12])
+            for rows in chunks:
+                frames, asked = make(random.choice(self._notes.parts["train"], self._batch))
+                self.remember(frames.numpy(), asked.pitch[:, 0].numpy())
+                progress.update(len(rows))
 
-    def go_on(self, run: Path) -> None:
-        """Find the memory of a run that has been stopped; DarkrackError where it is not there."""
+    def go_on(self, folder: Path) -> None:
+        """Find the memory that was left in ``folder``; DarkrackError where it is not there."""
         for name in (REAL, LEVELS, ANSWERS):
-            if not (run / name).exists():
+            if not (folder / name).exists():
                 raise DarkrackError(
-                    str(run / name),
+                    str(folder / name),
                     "what the ear has heard",
                     "no such file",
-                    "put it back, or train the run again",
+                    "put it back, or begin again without the checkpoint",
                 )
-        self._open(run, "r+")
+        self._open(folder, "r+")
 
-    def _open(self, run: Path, mode: str) -> None:
+    def _open(self, folder: Path, mode: str) -> None:
         grid = self._recipe.grid
-        self._real_answers = np.load(run / REAL)
-        width = 1 + self.wanted.answers.shape[1]  # the pitch, and what was said
-        self._levels = open_memmap(run / LEVELS, mode, np.float16, (self._ring, grid.rows, grid.frames))
-        self._answers = open_memmap(run / ANSWERS, mode, np.float32, (self._ring, width))
+        self._real_answers = np.load(folder / REAL)
+        width = 1 + self._wanted.answers.shape[1]  # the pitch, and what was said
+        self._levels = open_memmap(folder / LEVELS, mode, np.float16, (self._ring, grid.rows, grid.frames))
+        self._answers = open_memmap(folder / ANSWERS, mode, np.float32, (self._ring, width))
 
-    def remember(self, number: int, frames: FloatArray, pitch: FloatArray) -> FloatArray:
-        """Hear generated notes, the ``number``-th and on, and keep them; see `answers`, which are returned."""
+    def remember(self, frames: FloatArray, pitch: FloatArray) -> FloatArray:
+        """Hear generated notes and keep them; see `answers`, which are returned."""
         answers = self.answers(frames, pitch)
-        places = (number + np.arange(len(frames))) % self._ring
+        places = (self._heard + np.arange(len(frames))) % self._ring
         # As the decoder takes them: asked for labels that no note has, levels go to 20 times full scale.
         self._levels[places] = frames[:, 0].clip(0, 1 - LOUDEST_DB / self._recipe.grid.floor_db)
         self._answers[places] = np.concatenate([pitch[:, None], answers], axis=1)
+        self._heard += len(frames)
         return answers
 
-    def lesson(self, step: int, heard: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Levels (n, rows, frames), pitch (n, 1) and answers (n, answers) for the ear, of the first ``heard`` notes.
+    def lesson(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Levels (n, rows, frames), pitch (n, 1) and answers (n, answers), for the ear: the next lesson.
 
         One half are any that are remembered, the real ones among them, the other half those of late: what the
         generator makes now is what the ear is asked about.
         """
         from train.stages import sounding_mask
 
-        random = np.random.default_rng([self._recipe.seed, 13, step])
-        known, count = min(heard, self._stage.remembered), self._recipe.batch
+        random = np.random.default_rng([self._recipe.seed, 13, self._lessons])
+        known, count = min(self._heard, self._stage.remembered), self._batch
         real = random.integers(
             0, len(self._real), max(count // 2 * len(self._real) // (known + len(self._real)), 1)
         )
         late = random.integers(0, max(known // 4, 1), count - count // 2)
         any_made = random.integers(0, known, count - len(late) - len(real))
-        made = (heard - 1 - np.concatenate([any_made, late])) % self._ring
+        made = (self._heard - 1 - np.concatenate([any_made, late])) % self._ring
         rows = self._real[real]
         pitch = np.concatenate([self._notes.pitch[rows], self._answers[made, 0]])
         level = np.concatenate([self._notes.frames(rows)[:, 0], self._levels[made].astype(np.float32)])
@@ -302,14 +374,8 @@ class Hearing:
         answers = np.concatenate([self._real_answers[real], self._answers[made, 1:]])
         return torch.from_numpy(level), torch.from_numpy(pitch[:, None]), torch.from_numpy(answers)
 
-    def flush(self) -> None:
-        """Leave nothing of the memory in the page cache alone: a checkpoint is about to say that it is there."""
-        if self._answers is not None:
-            self._levels.flush()
-            self._answers.flush()
-
-    def forget(self, run: Path) -> None:
-        """Delete the memory, which nobody needs once the stage is over."""
+    def forget(self, folder: Path) -> None:
+        """Delete the memory, which nobody needs once training is over."""
         self._answers = self._levels = None
         for name in (REAL, LEVELS, ANSWERS):
-            (run / name).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)

@@ -32,7 +32,6 @@ from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz, sounding_rows
 from train.dataset import TrainingSet
-from train.ear import Ear
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Verdict, Widths, nn_bias
 from train.recipe import Recipe, read_recipe
 
@@ -55,18 +54,18 @@ class State:
     average_generator: Generator
     average_encoder: Encoder
     optimisers: dict[str, torch.optim.Optimizer]
-    ear: Ear | None = None
+    hearing: Hearing | None = None
 
     def modules(self) -> dict[str, torch.nn.Module]:
-        """Everything with weights, by name."""
-        names = ["generator", "encoder", "critic", "average_generator", "average_encoder"]
-        return {name: getattr(self, name) for name in names + ["ear"] * (self.ear is not None)}
+        """All networks that make or judge, by name."""
+        names = ("generator", "encoder", "critic", "average_generator", "average_encoder")
+        return {name: getattr(self, name) for name in names}
 
 
-def start_state(recipe: Recipe, notes: TrainingSet, answers: int = 0) -> State:
+def start_state(recipe: Recipe, notes: TrainingSet, listen: Callable[[], Hearing] | None = None) -> State:
     """Fresh networks that know the data's means: levels per row, soft labels' mean and spread.
 
-    ``answers``: how many the tagger gives that stage three learns from.
+    ``listen`` opens who listens in stage three, for recipes that have one.
     """
     torch.manual_seed(recipe.seed)
     sizes = (recipe.grid, len(notes.attributes.names), recipe.pitch_range_midi)
@@ -77,10 +76,7 @@ def start_state(recipe: Recipe, notes: TrainingSet, answers: int = 0) -> State:
     for network in (encoder, critic):
         _know_labels(network.condition, notes)
     optimisers = _optimisers(recipe, generator, encoder, critic)
-    ear = None
     if recipe.ear is not None:
-        ear = Ear(recipe.ear.channels, recipe.grid, answers, recipe.pitch_range_midi)
-        optimisers["ear"] = torch.optim.Adam(ear.parameters(), recipe.ear.ear_learning_rate, (0.9, 0.99))
         # Half the usual momentum: what the ear says moves, if more slowly than a critic.
         optimisers["by ear"] = torch.optim.Adam(generator.parameters(), recipe.ear.learning_rate, (0.5, 0.99))
     return State(
@@ -91,7 +87,7 @@ def start_state(recipe: Recipe, notes: TrainingSet, answers: int = 0) -> State:
         copy.deepcopy(generator).requires_grad_(False),
         copy.deepcopy(encoder).requires_grad_(False),
         optimisers,
-        ear,
+        listen() if listen else None,
     )
 
 
@@ -172,29 +168,21 @@ def sounding_mask(pitch_midi: np.ndarray[Any, np.dtype[np.float32]], grid: Parti
     return torch.from_numpy(mask)[:, None, :, None]
 
 
-def train(  # noqa: PLR0917
-    state: State,
-    recipe: Recipe,
-    notes: TrainingSet,
-    folder: Path,
-    identity: Mapping[str, str],
-    hearing: Hearing | None = None,
+def train(
+    state: State, recipe: Recipe, notes: TrainingSet, folder: Path, identity: Mapping[str, str]
 ) -> None:
     """All stages to the end; checkpoint, log and contact sheet every so many steps, and on Ctrl-C or SIGTERM.
 
-    ``hearing``: who listens in stage three, for recipes that have one. Raises DarkrackError on a loss that is not
-    finite (the last checkpoint stays) and KeyboardInterrupt after saving when it was interrupted.
+    Raises DarkrackError on a loss that is not finite (the last checkpoint stays) and KeyboardInterrupt after
+    saving when it was interrupted.
     """
-    total = recipe.steps
-    by_ear_from = recipe.reconstruction.steps + recipe.adversarial.steps
-    if hearing is not None and by_ear_from < state.step < total:
-        hearing.go_on(folder)
+    total, by_ear_from = recipe.steps, recipe.reconstruction.steps + recipe.adversarial.steps
+    if state.hearing is not None and by_ear_from < state.step < total:
+        state.hearing.go_on(folder)
     levels = torch.from_numpy(notes.attributes.quantiles)
     log: list[dict[str, float]] = []
 
     def save() -> None:
-        if hearing is not None:
-            hearing.flush()
         save_checkpoint(folder, state, identity)
         if state.step == recipe.checkpoint_every_steps:
             early = {
@@ -218,10 +206,16 @@ def train(  # noqa: PLR0917
             elif state.step < by_ear_from:
                 losses = adversarial_step(state, recipe, batch, levels)
             else:
-                assert hearing is not None
+                assert state.hearing is not None
                 if state.step == by_ear_from:
-                    hearing.begin(folder, lambda rows: make_for_ear(state, recipe, notes, rows, levels))
-                losses = by_ear_step(state, recipe, batch, levels, hearing)
+                    state.hearing.begin(
+                        folder,
+                        lambda rows: played(
+                            state.generator,
+                            asked_by_ear(state.encoder, recipe, batch_of(recipe, notes, rows), levels),
+                        ),
+                    )
+                losses = by_ear_step(state, recipe, batch, levels)
             _follow(state, recipe.ema)
             state.step += 1
             bar.update()
@@ -242,8 +236,8 @@ def train(  # noqa: PLR0917
         if state.step < total:
             print(f"stopped at step {state.step} of {total}; the same command goes on from there")
             raise KeyboardInterrupt
-    if hearing is not None:
-        hearing.forget(folder)
+    if state.hearing is not None:
+        state.hearing.forget(folder)
 
 
 def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str, float]:
@@ -325,14 +319,14 @@ class Asked(NamedTuple):
 
 
 @torch.no_grad()
-def asked_by_ear(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) -> Asked:
+def asked_by_ear(encoder: Encoder, recipe: Recipe, batch: Batch, quantiles: Tensor) -> Asked:
     """The notes of a batch, with z of the encoder; and as many that do not exist, with z of the prior.
 
     Half of these have the pitch of another note, and half of the latter pushed attributes too: that is what a player
     asks for, and the judge. Training that asks only for what the data have together loses a third of the obedience.
     """
     count, half = len(batch.frames), len(batch.frames) // 2
-    mean, log_variance = state.encoder(batch.frames, batch.condition)
+    mean, log_variance = encoder(batch.frames, batch.condition)
     z = torch.cat([mean + torch.randn_like(mean) * (log_variance / 2).exp(), torch.randn_like(mean)])
     noise = torch.randn(2 * count, 2 * recipe.generator.noise_channels, recipe.grid.frames)
     attributes, pitch, velocity = (one.repeat(2, 1) for one in batch.condition)
@@ -347,70 +341,36 @@ def asked_by_ear(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) 
     return Asked(z, Condition(attributes, pitch, velocity), noise, mask)
 
 
-def make_for_ear(
-    state: State,
-    recipe: Recipe,
-    notes: TrainingSet,
-    rows: np.ndarray[Any, np.dtype[np.int64]],
-    quantiles: Tensor,
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float32]]]:
-    """Frames that the generator makes as stage three asks for them, as many as ``rows``, and their pitch."""
-    asked = asked_by_ear(state, recipe, batch_of(recipe, notes, rows[: len(rows) // 2]), quantiles)
-    with torch.no_grad():
-        frames = state.generator(asked.z, *asked.condition, asked.noise) * asked.mask
-    return frames.numpy(), asked.condition.pitch[:, 0].numpy()
+@torch.no_grad()
+def played(generator: torch.nn.Module, asked: Asked) -> tuple[Tensor, Condition]:
+    """What a generator makes of it."""
+    return generator(asked.z, *asked.condition, asked.noise) * asked.mask, asked.condition
 
 
-def by_ear_step(
-    state: State, recipe: Recipe, batch: Batch, quantiles: Tensor, hearing: Hearing
-) -> dict[str, float]:
-    """One step of the ear, and of the generator once the ear has learned its first lessons; see `EarStage`."""
-    stage = recipe.ear
+def by_ear_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) -> dict[str, float]:
+    """One step of the ear, and of the generator once the ear has had its first lessons; see `EarStage`."""
+    stage, hearing = recipe.ear, state.hearing
     assert stage is not None
-    assert state.ear is not None
-    step = state.step - recipe.reconstruction.steps - recipe.adversarial.steps
-    taught = max(step - stage.first_steps, 0)  # steps of the generator that are done
-    heard = hearing.first_count + (taught // stage.every) * 2 * recipe.batch
-    if step < stage.first_steps:
-        rate = stage.ear_learning_rate * (1 - 0.8 * step / stage.first_steps)
-    else:
-        rate = 0.2 * stage.ear_learning_rate
-    level, pitch, answers = hearing.lesson(step, heard)
-    state.ear.train()
-    wrong = hearing.wanted.apart(state.ear(level, pitch), answers)
-    _descend(state.optimisers["ear"], wrong[0] + wrong[1], rate)
-    losses = {"ear_labels": wrong[0].item(), "ear_embedding": wrong[1].item()}
-    if step < stage.first_steps:
+    assert hearing is not None
+    prepared = hearing.prepared
+    losses = hearing.learn()
+    if not prepared:
         return losses
-
-    asked = asked_by_ear(state, recipe, batch, quantiles)
+    asked = asked_by_ear(state.encoder, recipe, batch, quantiles)
     frames = state.generator(asked.z, *asked.condition, asked.noise) * asked.mask
-    count = len(batch.frames)
-    kept, smooth, rough = resemblance(frames[:count], batch, recipe)
-    state.ear.eval().requires_grad_(False)
-    said = state.ear(frames[:, 0], asked.condition.pitch)
-    state.ear.requires_grad_(True)
-    labels, embedding = hearing.wanted.missed(
-        said, asked.condition.attributes, batch.notes, recipe.labels.temperature
-    )
+    kept, smooth, rough = resemblance(frames[: len(batch.frames)], batch, recipe)
+    labels, embedding = hearing.missed(frames, asked.condition, batch.notes)
     # Up from nothing at the start, and down to nothing over the last third.
-    share = min(
-        (taught + 1) / WARM_STEPS, (stage.steps - step) / ((stage.steps - stage.first_steps) / 3), 1.0
-    )
+    left, steps = recipe.steps - state.step, stage.steps - stage.first_steps
+    share = min((steps - left + 1) / WARM_STEPS, left / (steps / 3), 1.0)
     _descend(
         state.optimisers["by ear"],
         kept + stage.label_weight * labels + stage.embedding_weight * embedding,
         share * stage.learning_rate,
     )
-    losses.update(level=smooth.item(), texture=rough.item(), labels=labels.item(), embedding=embedding.item())
-    if (taught + 1) % stage.every == 0:
-        made = frames.detach().numpy()
-        answers = torch.from_numpy(hearing.remember(heard, made, asked.condition.pitch[:, 0].numpy()))
-        true = hearing.wanted.missed(
-            answers, asked.condition.attributes, batch.notes, recipe.labels.temperature
-        )
-        losses.update(heard_labels=true[0].item(), heard_embedding=true[1].item())
-    return losses
+    by_ear = {"labels": labels.item(), "embedding": embedding.item()}
+    by_tagger = hearing.listen(frames, asked.condition, batch.notes)
+    return {**losses, "level": smooth.item(), "texture": rough.item(), **by_ear, **by_tagger}
 
 
 def resemblance(again: Tensor, batch: Batch, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
@@ -588,6 +548,7 @@ def save_checkpoint(folder: Path, state: State, identity: Mapping[str, str]) -> 
         "random": torch.get_rng_state(),
         **{name: module.state_dict() for name, module in state.modules().items()},
         "optimisers": {name: optimiser.state_dict() for name, optimiser in state.optimisers.items()},
+        **({"hearing": state.hearing.state_dict()} if state.hearing else {}),
     }
     with atomic_path(folder / CHECKPOINT) as temporary:
         torch.save(content, temporary)
@@ -615,9 +576,13 @@ def _refuse_trimmed(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def resume(
-    folder: Path, identity: Mapping[str, str], recipe: Recipe, notes: TrainingSet, answers: int = 0
+    folder: Path,
+    identity: Mapping[str, str],
+    recipe: Recipe,
+    notes: TrainingSet,
+    listen: Callable[[], Hearing] | None = None,
 ) -> State | None:
-    """The run's state at its checkpoint, or None where it has not begun; ``answers`` as for `start_state`."""
+    """The run's state at its checkpoint, or None where it has not begun; ``listen`` as for `start_state`."""
     if not (folder / CHECKPOINT).exists():
         return None
     content = load_checkpoint(folder)
@@ -630,11 +595,13 @@ def resume(
                 "a run with others",
                 "give a new --run, or put the old one back",
             )
-    state = start_state(recipe, notes, answers)
+    state = start_state(recipe, notes, listen)
     for name, module in state.modules().items():
         module.load_state_dict(content[name])
     for name, optimiser in state.optimisers.items():
         optimiser.load_state_dict(content["optimisers"][name])
+    if state.hearing is not None:
+        state.hearing.load_state_dict(content["hearing"])
     state.step = content["step"]
     torch.set_rng_state(content["random"])
     return state
@@ -728,8 +695,6 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
     both = [(new, old_names.index(name)) for new, name in enumerate(names) if name in old_names]
     new_at, old_at = (list(one) for one in zip(*both, strict=True)) if both else ([], [])
     for part, module in state.modules().items():
-        if part == "ear":  # it begins with what the generator makes now
-            continue
         weights = module.state_dict()
         for key, value in weights.items():
             old = content[part].get(key)

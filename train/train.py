@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,16 +62,15 @@ def run(args: argparse.Namespace) -> None:
     notes = load_training_set(args.data, recipe, args.threads)
     identity = {"this recipe": recipe_sha256, "these notes": notes.sha256()}
     facts = run_facts(recipe, recipe_sha256, notes)
-    hearing = None
+    listen = None
     if recipe.ear is not None:
-        hearing = Hearing(recipe, args.data, notes, _listening(args.ear, recipe.ear.teacher))
-    answers = hearing.wanted.answers.shape[1] if hearing else 0
-    state = resume(args.run, identity, recipe, notes, answers)
+        listen = partial(Hearing, recipe, args.data, notes, listening(args.ear, recipe.ear.teacher))
+    state = resume(args.run, identity, recipe, notes, listen)
     if state is not None:
         known = json.loads(read_bytes(args.run / "run.json", "the facts of a run"))
         facts["started_from"] = known.get("started_from")
     else:
-        state = start_state(recipe, notes, answers)
+        state = start_state(recipe, notes, listen)
         if args.start_from:
             facts["started_from"] = warm_start(state, args.start_from, notes.attributes.names)
     args.run.mkdir(parents=True, exist_ok=True)
@@ -85,10 +85,10 @@ def run(args: argparse.Namespace) -> None:
             pitch=notes.pitch[presets],
             velocity=notes.velocity[presets],
         )
-    train(state, recipe, notes, args.run, identity, hearing)
+    train(state, recipe, notes, args.run, identity)
 
 
-def _listening(option: str | None, name: str) -> Teacher:
+def listening(option: str | None, name: str) -> Teacher:
     """The tagger that stage three asks; DarkrackError where it was not given, or is another."""
     from train.teacher import load_teacher
 
