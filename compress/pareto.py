@@ -20,9 +20,10 @@ import numpy as np
 
 from compress.prove import LEAST_CORRELATION, TOLERANCE, quality, worse
 from device.errors import DarkrackError
-from device.files import atomic_path, write_json
+from device.files import atomic_path, read_bytes, write_json
 from train.report import read as read_figures
 
+ACCURACY = "accuracy.json"
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 METERED_S = 1.0  # of notes, one after another, for a reading of energy
 
@@ -81,10 +82,16 @@ class Candidate:
 def report(figures_files: Sequence[Path], out: Path, watts: float) -> list[Candidate]:
     """Cost and quality of all runs in these figures; writes report.md, report.json and pareto.png into ``out``.
 
-    The parent is the dearest run that was not trimmed. ``watts``: of one busy core, where no meter can be read.
-    Raises DarkrackError for figures without runs, or of notes or ears that differ.
+    The parent is the dearest run that was not trimmed. ``watts``: of one busy core, where no meter can be read. Files
+    named accuracy.json are what trimming leaves beside classifiers, and make a table of their own. Raises
+    DarkrackError for figures without runs, or of notes or ears that differ.
     """
-    figures = [read_figures(path) for path in figures_files]
+    accuracies = [_read_accuracy(path) for path in figures_files if path.name == ACCURACY]
+    figures = [read_figures(path) for path in figures_files if path.name != ACCURACY]
+    if not figures:
+        with atomic_path(out / "report.md") as temporary:
+            temporary.write_text("\n".join(_classifiers(accuracies)) + "\n", encoding="utf-8")
+        return []
     heard = {
         json.dumps([one["parts"], one["seed"], [e["weights_sha256"] for e in one["ears"]]]) for one in figures
     }
@@ -116,13 +123,65 @@ def report(figures_files: Sequence[Path], out: Path, watts: float) -> list[Candi
             "energy": meter,
             "commands": [one["command"] for one in figures],
             "networks": [vars(c) for c in candidates],
+            "classifiers": accuracies,
         },
     )
     ears = list(candidates[0].fad)
     with atomic_path(out / "report.md") as temporary:
-        temporary.write_text("\n".join(_text(candidates, figures[0], ears, meter)) + "\n", encoding="utf-8")
+        lines = [
+            *_text(candidates, figures[0], ears, meter),
+            *(_classifiers(accuracies) if accuracies else ()),
+        ]
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     _draw(candidates, ears[-1], out / "pareto.png")
     return candidates
+
+
+def _read_accuracy(path: Path) -> dict[str, Any]:
+    hint = "darkrack trim classifier writes it"
+    raw = read_bytes(path, "the accuracy of a trimmed classifier", hint)
+    try:
+        found = json.loads(raw)
+        missing = {"whole", "left", "trimmed"} - set(found)
+    except (ValueError, TypeError) as error:
+        raise DarkrackError(str(path), "JSON", str(error), hint) from error
+    if missing:
+        raise DarkrackError(str(path), "the accuracy of a trimmed classifier", "something else", hint)
+    return dict(found)
+
+
+def _classifiers(accuracies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """How often classifiers are right against what they cost; each beside the whole one, as timed with it."""
+    asked = [(what, part) for what in ("pitch", "family") for part in ("unseen_notes", "unseen_instruments")]
+    yield "# The judge's classifier"
+    yield ""
+    yield "Right answers in per cent, with the interval; milliseconds for two notes through torch, one thread."
+    yield ""
+    head = ["from", "MACs", "weights", "ms"]
+    head += [f"{what}, {part.replace('_', ' ')}" for what, part in asked]
+    yield "| " + " | ".join(head) + " |"
+    yield "|---" * len(head) + "|"
+
+    def cells(right: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+        return [
+            "{:.1f} ({:.1f} to {:.1f})".format(*(100 * share for share in right[what][part]))
+            if part in right.get(what, {})
+            else ""
+            for what, part in asked
+        ]
+
+    for n, one in enumerate(sorted(accuracies, key=lambda one: -one["trimmed"]["macs_share"])):
+        trimmed, whole, left = one["trimmed"], one["whole"], one["left"]
+        if not n:
+            first = ["whole", "100.0%", "100.0%", f"{whole['ms']:.2f}", *cells(whole["accuracy"])]
+            yield "| " + " | ".join(first) + " |"
+        weights = trimmed["parameters"] / trimmed["parent"]["parameters"]
+        cost = [
+            f"{trimmed['macs_share']:.1%}",
+            f"{weights:.1%}",
+            f"{left['ms']:.2f} ({left['ms'] / whole['ms']:.2f})",
+        ]
+        yield "| " + " | ".join([_arm({"trimmed": trimmed}), *cost, *cells(left["accuracy"])]) + " |"
 
 
 def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Candidate]:
@@ -187,7 +246,7 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
     return sorted(made, key=lambda one: (-one.macs, one.arm))
 
 
-def _arm(facts: Mapping[str, Any], is_parent: bool) -> str:
+def _arm(facts: Mapping[str, Any], is_parent: bool = False) -> str:
     if "trimmed" not in facts:
         return "parent" if is_parent else "trained from scratch"
     trimmed = facts["trimmed"]

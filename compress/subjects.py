@@ -257,6 +257,7 @@ class GeneratorSubject:
             return self._recipe.ear.label_weight * labels + self._recipe.ear.embedding_weight * embedding
 
         def after(made: Tensor) -> None:
+            made = made.detach()
             if self._hearing is not None:
                 self._hearing.learn()
                 self._hearing.listen(made * mask, condition, own.notes)
@@ -405,7 +406,10 @@ class ClassifierSubject:
     def keep(self, folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> None:
         """Weights with their channel list, and how often the network is right; see `Subject.keep`."""
         network.eval()
-        found = self._lessons.accuracy(network, 0)
+        found = {
+            name: {"accuracy": self._lessons.accuracy(one, 0), "ms": self.measure_ms(one)}
+            for name, one in (("whole", self.network), ("left", network))
+        }
         low, high = self._range
         with whole_folder(folder) as new:
             content = {
@@ -415,7 +419,7 @@ class ClassifierSubject:
                 "high_midi": high,
             }
             torch.save(content, new / "classifier.pt")
-            write_json(new / "accuracy.json", {"accuracy": found, "trimmed": dict(facts)})
+            write_json(new / "accuracy.json", {**found, "trimmed": dict(facts)})
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="FILE",
         help="instead of trimming: quality against cost of the runs in these figures (darkrack evaluate --json), "
-        "parent, trimmed and from scratch, as a table and a picture",
+        "parent, trimmed and from scratch, as a table and a picture; and of trimmed classifiers (accuracy.json)",
     )
     parser.add_argument(
         "--watts",
@@ -435,6 +435,7 @@ def _account(plan: Plan, parent: Mapping[str, Any], standing: Standing) -> dict[
     return {
         "parent": dict(parent),
         "macs_share": standing.done[-1]["macs_share"],
+        "parameters": standing.done[-1]["parameters"],
         "criterion": plan.criterion,
         "per": plan.per,
         "survivors": plan.survivors,
@@ -560,7 +561,7 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
     torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(standing.network.parameters(), 10.0)
     standing.optimiser.step()
-    lesson.after(made.detach())
+    lesson.after(made)
     return {name: float(term.detach()) for name, term in terms.items()}
 
 

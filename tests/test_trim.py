@@ -417,10 +417,19 @@ def test_the_judges_classifier_is_trimmed_by_the_same_command(
     more = ["--learn", "outputs", "task"]
     assert darkrack.main(words(Path("classifier"), data, out, *more)) == 0
     found = json.loads((out / "30" / "accuracy.json").read_text())
-    assert found["accuracy"]["pitch"]
+    assert found["left"]["accuracy"]["pitch"]
     assert found["trimmed"]["parent"]["macs"] > 3 * 1e6
     content = torch.load(out / "30" / "classifier.pt", weights_only=True)
     assert (content["low_midi"], content["high_midi"]) == (36, 84)
+    files = [str(out / label / "accuracy.json") for label in ("60", "30")]
+    capsys.readouterr()
+    assert darkrack.main(["trim", "--report", *files, "--out", str(tmp_path / "report")]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
+    assert [row.split(" | ")[0] for row in rows] == ["| whole", "| mi per macs", "| mi per macs"]
+    assert all(re.search(r"\| \d+\.\d \(", row) for row in rows)
+    (tmp_path / "accuracy.json").write_text("{}")
+    assert darkrack.main(["trim", "--report", str(tmp_path / "accuracy.json"), "--out", str(tmp_path)]) == 1
+    assert "expected the accuracy of a trimmed classifier, got something else" in capsys.readouterr().err
     assert darkrack.main(words(Path("classifier"), data, tmp_path / "again", *more)) == 0
     again = torch.load(tmp_path / "again" / "30" / "classifier.pt", weights_only=True)["network"]
     for name, value in content["network"].items():
