@@ -1,0 +1,832 @@
+"""The sheets of the module, drawn: power, pitch, cv, knobs, gates, midi, audio, computer, controls, and the one above all.
+
+The hundreds of a reference are its sheet's page: R302 is on page 3. Coordinates are hw_schematics.drawing's.
+"""
+
+from __future__ import annotations
+
+from hw_schematics import symbols as look
+from hw_schematics.drawing import Placed, Point, Sheet, SubsheetPin, Symbol
+from hw_schematics.parts import read_parts
+
+PROJECT = "darkrack"
+DATE, REVISION, COMPANY = "2026-11-21", "A (not built)", "Darkrack, Apache-2.0"
+
+
+class Pen:
+    """Draws on one sheet: parts by their keys, and the symbols of supplies, counted."""
+
+    def __init__(self, name: str, title: str, comment: str, page: int) -> None:
+        self.sheet = Sheet(name, title, comment)
+        self._page = page
+        self._rails = 0
+        self.wire, self.say, self.nothing = self.sheet.wire, self.sheet.say, self.sheet.nothing
+
+    def part(
+        self, symbol: Symbol, reference: str, key: str, at: Point, panel: str = "", **more: object
+    ) -> Placed:
+        """A part; ``panel``: what is written beside it on the module's face."""
+        part = read_parts()[key]
+        fields = {**part.fields(), **({"Panel": panel} if panel else {})}
+        placed: Placed = self.sheet.place(symbol, reference, part.value, at, fields=fields, **more)  # type: ignore[arg-type]
+        return placed
+
+    def rail(self, name: str, at: Point) -> Point:
+        """The symbol of a supply, or of ground, at the end of a wire; "-12VA up" where the wire comes from below."""
+        self._rails += 1
+        reference = f"#PWR{self._page}{self._rails:02d}"
+        self.sheet.place(look.RAILS[name], reference, name.split()[0], at, show_value=name != "GND")
+        return at
+
+    def ground(self, at: Point, down: float = 0.0) -> Point:
+        """Ground, ``down`` below a pin."""
+        end = (at[0], at[1] + down)
+        self.wire(at, end)
+        self.rail("GND", end)
+        return at
+
+    def driven(self, at: Point) -> None:
+        """Say to KiCad's check that this net is a supply, though it comes from a connector or through a ferrite."""
+        self._rails += 1
+        self.sheet.place(look.FLAG, f"#FLG{self._page}{self._rails:02d}", "PWR_FLAG", at, show_value=False)
+
+    def capacitor(self, reference: str, key: str, top: Point, down: float = 1.0, rail: str = "") -> None:
+        """A capacitor to ground, ``down`` below a point of a wire, or under a supply of its own."""
+        symbol = look.CAPACITOR_POLAR if key.endswith("bulk") else look.CAPACITOR
+        if rail:
+            self.rail(rail, top)
+        placed = self.part(symbol, reference, key, (top[0], top[1] + down + 1))
+        self.wire(top, placed.pin("1"))
+        self.ground(placed.pin("2"))
+
+    def lying(
+        self,
+        reference: str,
+        key: str,
+        begin: Point,
+        end: Point,
+        symbol: Symbol = look.RESISTOR_LYING,
+        **more: object,
+    ) -> Placed:
+        """A resistor, or what lies like one, in the middle of a wire along x."""
+        middle = int(begin[0] + end[0]) / 2  # on the grid of connections
+        placed = self.part(symbol, reference, key, (middle, begin[1]), **more)
+        left, right = (pin.number for pin in sorted(placed.symbol.units[1].pins, key=lambda pin: pin.x))
+        self.wire(begin, placed.pin(left))
+        self.wire(placed.pin(right), end)
+        return placed
+
+    def down(self, reference: str, key: str, top: Point, length: float = 0.5, *, ground: bool = True) -> Placed:
+        """A resistor standing ``length`` below a point of a wire, to ground if wanted."""
+        placed = self.part(look.RESISTOR, reference, key, (top[0], top[1] + length + 1.5))
+        self.wire(top, placed.pin("1"))
+        if ground:
+            self.ground(placed.pin("2"))
+        return placed
+
+    def pull_up(self, reference: str, key: str, bottom: Point, length: float, rail: str) -> Placed:
+        """A resistor standing ``length`` above a point of a wire, to a supply."""
+        placed = self.part(look.RESISTOR, reference, key, (bottom[0], bottom[1] - length - 1.5))
+        self.wire(bottom, placed.pin("2"))
+        self.rail(rail, placed.pin("1"))
+        return placed
+
+    def test_point(self, reference: str, name: str, at: Point) -> None:
+        """A pad for a probe, on a wire; ``name`` is written beside it."""
+        part = read_parts()["Test_point"]
+        self.sheet.place(look.TEST_POINT, reference, name, at, fields=part.fields())
+
+    def jack_ground(self, jack: Placed, *pins: str) -> None:
+        """These pins of an input jack to ground, by a wire to the right of it."""
+        x = jack.pin(pins[0])[0] + 1.5
+        for pin in pins:
+            self.wire(jack.pin(pin), (x, jack.pin(pin)[1]))
+        low = max(jack.pin(pin)[1] for pin in pins)
+        high = min(jack.pin(pin)[1] for pin in pins)
+        self.wire((x, high), (x, low))
+        self.ground((x, low), 0.5)
+
+    def bus(self, chip: Placed, names: dict[str, tuple[str, str, str]], x: float) -> None:
+        """Wires from pins of a converter to labels at ``x``: pin -> (label, its shape, the resistor in the way)."""
+        for pin, (name, shape, resistor) in names.items():
+            begin = chip.pin(pin)
+            end = (x, begin[1])
+            if resistor:
+                self.lying(resistor, "R_470", (begin[0] + 2, begin[1]), end)
+                self.wire(begin, (begin[0] + 2, begin[1]))
+            else:
+                self.wire(begin, end)
+            self.sheet.label(name, shape, end, "right")
+
+
+
+def power() -> Sheet:
+    """From the rack's ribbon to the rails, and 5 V for a Pi 4."""
+    pen = Pen("power", "Power", "Rack +-12 V in; analogue rails; 5 V for a Pi 4 where JP201 is closed", 2)
+    ribbon = pen.part(look.EURORACK, "J201", "Header_eurorack", (7, 14))
+    # +12 V: fuse, ferrite, and a transistor that stays off while the ribbon is the wrong way round
+    pen.wire(ribbon.pin("10"), (15, 16), (15, 15))
+    pen.wire(ribbon.pin("9"), (15, 15), (16, 15))
+    pen.lying("F201", "F_1A5", (16, 15), (21, 15), look.FUSE_LYING)
+    pen.lying("FB201", "FB_power", (21, 15), (27, 15), look.FERRITE_LYING)
+    switch = pen.part(look.PMOS_LYING, "Q201", "Q_PMOS", (31, 15))
+    pen.wire((27, 15), switch.pin("3"))
+    pen.down("R201", "R_10k", switch.pin("1"))
+    pen.wire(switch.pin("2"), (51, 15))
+    pen.wire((36, 15), pen.rail("+12V", (36, 13)))
+    pen.driven((34, 15))
+    pen.capacitor("C201", "C_47u_bulk", (39, 15))
+    pen.capacitor("C202", "C_10u", (43.5, 15))
+    pen.capacitor("C203", "C_100n", (47.5, 15))
+    x = 14.5
+    for number in range(3, 9):
+        pen.wire(ribbon.pin(str(number)), (x, ribbon.pin(str(number))[1]))
+    pen.wire((x, 18), (x, 23))
+    pen.ground((x, 23), 0.5)
+    # 5 V: the converter runs only while JP201 is closed
+    buck = pen.part(look.BUCK, "U201", "TPS54302", (52, 14))
+    pen.ground(buck.pin("1"), 0.5)
+    pen.wire(buck.pin("5"), (50, 17), (50, 26))
+    pen.wire(pen.rail("+12V", (32, 26)), (34, 26))
+    pen.lying("JP201", "Jumper", (34, 26), (39, 26), look.JUMPER_LYING)
+    pen.lying("R202", "R_100k", (39, 26), (46, 26))
+    pen.wire((46, 26), (50, 26))
+    pen.down("R203", "R_33k", (47, 26))
+    boot = pen.part(look.CAPACITOR, "C204", "C_100n", (65, 16))
+    pen.wire(buck.pin("6"), boot.pin("1"))
+    pen.wire(buck.pin("2"), boot.pin("2"))
+    pen.lying("L201", "L_10u", boot.pin("2"), (74, 17), look.INDUCTOR_LYING)
+    top = pen.down("R204", "R_100k", (74, 17), 0.5, ground=False)
+    pen.wire(top.pin("2"), (74, 22))
+    pen.wire(buck.pin("4"), (63, 19), (63, 22), (74, 22))
+    pen.down("R205", "R_13k7", (74, 22))
+    lead = pen.part(look.CAPACITOR, "C207", "C_75p", (79, 19.5))
+    pen.wire((79, 17), lead.pin("1"))
+    pen.wire(lead.pin("2"), (79, 22), (74, 22))
+    pen.wire((74, 17), (98, 17))
+    pen.capacitor("C205", "C_22u", (83.5, 17))
+    pen.capacitor("C206", "C_22u", (88, 17))
+    # what keeps current from a USB supply out of it
+    diode = pen.part(look.NMOS_LYING, "Q202", "Q_NMOS_power", (100, 17))
+    control = pen.part(look.IDEAL_DIODE, "U202", "LM74700", (96, 25))
+    pen.wire(control.pin("5"), diode.pin("1"))
+    pen.wire((92.5, 17), (92.5, 26))
+    pen.wire(control.pin("6"), (92.5, 26), (92.5, 30), control.pin("3"))
+    pump = pen.part(look.CAPACITOR, "C208", "C_100n", (90, 27), reference_by=(-4.4, 0), value_by=(-4.4, 0))
+    pen.wire((92.5, 26), pump.pin("1"))
+    pen.wire(control.pin("1"), pump.pin("2"))
+    pen.wire(control.pin("4"), (107, 26), (107, 17))
+    pen.ground(control.pin("2"), 0.5)
+    pen.wire(diode.pin("2" if diode.symbol.name == "PMOS_lying" else "3"), (111, 17))
+    pen.rail("+5V", (111, 17))
+    pen.driven((109, 17))
+    pen.capacitor("C209", "C_22u", (110, 17), 3)
+    # the analogue rails
+    pen.wire(pen.rail("+12V", (20, 40)), (21, 40))
+    pen.lying("F202", "F_0A2", (21, 40), (26, 40), look.FUSE_LYING)
+    pen.lying("FB202", "FB_small", (26, 40), (33, 40), look.FERRITE_LYING)
+    pen.wire((33, 40), (56, 40))
+    pen.capacitor("C210", "C_10u", (42, 40))
+    pen.capacitor("C211", "C_100n", (46.5, 40))
+    pen.rail("+12VA", (51, 40))
+    pen.driven((53.5, 40))
+    pen.test_point("TP201", "+12VA", (56, 40))
+    pen.wire(ribbon.pin("1"), (16, 26), (16, 27))
+    pen.wire(ribbon.pin("2"), (16, 27), (16, 50), (21, 50))
+    pen.lying("F203", "F_0A2", (21, 50), (26, 50), look.FUSE_LYING)
+    pen.lying("FB203", "FB_small", (26, 50), (33, 50), look.FERRITE_LYING)
+    pen.lying("D201", "D_1N5819", (33, 50), (40, 50), look.SCHOTTKY_LEFT)
+    pen.wire((40, 50), (56, 50))
+    pen.capacitor("C212", "C_10u", (42, 50))
+    pen.capacitor("C213", "C_100n", (46.5, 50))
+    pen.rail("-12VA", (51, 50))
+    pen.driven((53.5, 50))
+    pen.test_point("TP202", "-12VA", (56, 50))
+    # what a probe and an eye find
+    pen.wire(pen.rail("+5V", (64, 40)), (67.5, 40))
+    pen.test_point("TP203", "+5V", (67.5, 40))
+    lamp = pen.down("R206", "R_2k2", (64, 40), ground=False)
+    light = pen.part(look.LED_DOWN, "D202", "LED_board", (64, 46.5))
+    pen.wire(lamp.pin("2"), light.pin("2"))
+    pen.ground(light.pin("1"))
+    pen.test_point("TP204", "GND", (69, 46))
+    pen.ground((69, 46), 1)
+    pen.driven((69, 46))
+    pen.say("5 V comes from one place", (74, 38), 1.6, bold=True)
+    pen.say(
+        "JP201 open, as delivered: U201 is off (R203 holds EN down). The computer has a\n"
+        "USB-C supply of its own: Pi 5 always, Jetson from its own jack.\n"
+        "JP201 closed: 5 V from +12 V, for a Pi 4 without USB-C supply. Should both be there,\n"
+        "Q202 lets no current back into U201, whose 4.95 V are below a USB supply's 5.1 V.\n"
+        "5 V x 2 A at 90 % take 0.93 A from +12 V.",
+        (74, 41),
+    )
+    return pen.sheet
+
+
+def pitch() -> Sheet:
+    """The reference, and the one input that is counted in cents."""
+    pen = Pen("pitch", "Pitch and reference", "V/oct: 0.15 V + 0.5 x jack at a 16-bit converter of its own", 3)
+    # reference
+    pen.wire(pen.rail("+5V", (9, 14)), (10, 14))
+    pen.lying("R301", "R_22", (10, 14), (16, 14))
+    reference = pen.part(look.REFERENCE, "U301", "REF3433", (26, 13))
+    pen.wire((16, 14), reference.pin("4"))
+    pen.wire((23.5, 14), (23.5, 15), reference.pin("3"))
+    pen.driven((21.5, 14))
+    pen.capacitor("C301", "C_10u", (14.5, 14))
+    pen.capacitor("C302", "C_100n", (19, 14))
+    pen.ground(reference.pin("1"), 0.5)
+    pen.ground(reference.pin("2"), 0.5)
+    pen.wire(reference.pin("6"), (46, 14))
+    pen.wire(reference.pin("5"), (36, 15), (36, 14))
+    pen.capacitor("C303", "C_4u7", (38.5, 14))
+    pen.rail("VREF", (43, 14))
+    pen.test_point("TP301", "VREF 3.300 V", (46, 14))
+    pen.say("One part is reference and supply", (58, 10), 1.6, bold=True)
+    pen.say(
+        "U301 gives 3.3 V at up to 10 mA and feeds U302, U303 and the\n"
+        "CV sheet's U402 and U403 (5 mA at most), whose converters also\n"
+        "measure against it: a reference never above a supply, and no\n"
+        "order in which they have to come up. All capacitors on VREF\n"
+        "together stay under the 10 uF that U301 is stable with.",
+        (58, 13),
+    )
+    # V/oct
+    jack = pen.part(look.JACK_IN, "J301", "Jack_mono", (10, 39), "V/OCT")
+    pen.jack_ground(jack, "TN", "S")
+    pen.lying("R302", "R_90k9_precise", jack.pin("T"), (26, 38))
+    summing = (26, 38)
+    pen.pull_up("R303", "R_1M_precise", summing, 0.5, "VREF")
+    pen.down("R304", "R_100k_precise", summing)
+    pen.capacitor("C304", "C_1n", (31, 38))
+    amplifier = pen.part(look.AMPLIFIER, "U302", "OPA388", (39, 39), reference_by=(0.3, 0), value_by=(0.3, 0))
+    pen.wire(summing, amplifier.pin("3"))
+    pen.rail("VREF", amplifier.pin("5"))
+    pen.ground(amplifier.pin("2"))
+    pen.wire(amplifier.pin("1"), (44, 39), (44, 44), (34.5, 44), (34.5, 40), amplifier.pin("4"))
+    pen.capacitor("C305", "C_100n", (46, 31), 0.5, rail="VREF")
+    pen.lying("R305", "R_100", (44, 39), (53, 39))
+    pen.wire((53, 39), (59, 39))
+    pen.capacitor("C306", "C_2n2", (53, 39))
+    pen.test_point("TP302", "PITCH", (56.5, 39))
+    converter = pen.part(look.ADS8325, "U303", "ADS8325", (60, 36))
+    pen.wire((59, 39), converter.pin("2"))
+    pen.wire(converter.pin("3"), (58, 41), (58, 45))
+    pen.ground((58, 45))
+    pen.ground(converter.pin("4"), 0.5)
+    pen.wire(converter.pin("1"), (62, 31), (77, 31))
+    pen.wire(converter.pin("8"), (66, 31))
+    pen.rail("VREF", (64, 31))
+    pen.capacitor("C307", "C_1u", (72, 31))
+    pen.capacitor("C308", "C_100n", (77, 31))
+    pen.bus(
+        converter,
+        {
+            "5": ("CS_PITCH", "input", ""),
+            "7": ("SCLK", "input", ""),
+            "6": ("MISO", "tri_state", "R306"),
+        },
+        94,
+    )
+    pen.pull_up("R307", "R_100k", (86, converter.pin("5")[1]), 1, "VREF")
+    pen.say("From jack to code", (8, 50), 1.6, bold=True)
+    pen.say(
+        "At U302's input the conductances of R302 (jack), R303 (VREF) and R304 (ground) share: gain = G302 / sum = 0.500,\n"
+        "offset = 3.3 V x G303 / sum = 0.150 V. 0 V at the jack is C2 and lies off the rail, where it can be measured;\n"
+        "-0.3 to 6.3 V fit under the reference. Input resistance 138 kOhm. An open jack is switched to ground: C2.\n"
+        "+-12 V at the jack, powered or not: 12 V / 90.9 kOhm = 0.13 mA into U302's clamps, which stand 10 mA; no Schottky\n"
+        "diode here, because its leakage times 45 kOhm would be heard. C304: 3.5 kHz; to 1 cent of a 5 V step in 0.4 ms.",
+        (8, 53),
+    )
+    return pen.sheet
+
+
+def cv() -> Sheet:
+    """Three control voltages, each with an attenuverter, on the 12-bit converter."""
+    pen = Pen("cv", "Control voltages", "CV 1 to 3, -5 to 5 V times the attenuverter: 1.65 V + 0.32 x", 4)
+    rows = (14.0, 31.0, 48.0)
+    top = 11.0
+    steps = [2.0, *(row + 2 - top for row in rows), *(42.0, 43.0, 44.0, 45.0)]
+    converter = pen.part(look.mcp3x08("MCP3208", steps, 47), "U403", "MCP3208", (80, top))
+    for number, y in enumerate(rows, start=1):
+        amplifier_unit, buffer_unit = number, number
+        jack = pen.part(look.JACK_IN, f"J40{number}", "Jack_mono", (8.5, y + 1), f"CV {number}")
+        pen.jack_ground(jack, "TN", "S")
+        tip = (14, y)
+        pen.wire(jack.pin("T"), tip)
+        pot = pen.part(look.POT, f"RV40{number}", "Pot_100k", (16, y + 4), f"CV {number} -/+", justify="right")
+        pen.wire(tip, (16, y), pot.pin("3"))
+        pen.ground(pot.pin("1"))
+        base = 10 * number
+        pen.lying(f"R4{base + 1}", "R_100k", (16, y), (24.5, y))
+        pen.lying(f"R4{base + 2}", "R_100k", pot.pin("2"), (23.5, y + 4))
+        inverter = pen.part(
+            look.QUAD_TL074, "U401", "TL074", (28, y + 1), unit=amplifier_unit, value_by=(0.5, 0), reference_by=(0.2, 0)
+        )  # fmt: skip
+        plus, minus, out = {1: ("3", "2", "1"), 2: ("5", "6", "7"), 3: ("10", "9", "8")}[number]
+        pen.wire((24.5, y), inverter.pin(minus))
+        pen.wire((23.5, y + 4), (23.5, y + 2), inverter.pin(plus))
+        pen.wire((24.5, y), (24.5, y - 3.5), (25.5, y - 3.5))
+        pen.lying(f"R4{base + 3}", "R_100k", (25.5, y - 3.5), (32, y - 3.5))
+        pen.wire((32, y - 3.5), (32, y + 1), inverter.pin(out))
+        node = (41, y + 1)
+        pen.lying(f"R4{base + 4}", "R_215k", (32, y + 1), node)
+        pen.pull_up(f"R4{base + 5}", "R_137k", node, 0.5, "VREF")
+        pen.down(f"R4{base + 6}", "R_383k", node)
+        pen.capacitor(f"C40{number}", "C_220p", (46, y + 1), 1.5)
+        follower = pen.part(look.QUAD_MCP6004, "U402", "MCP6004", (54, y + 2), unit=buffer_unit, reference_by=(0.2, 0),
+                            value_by=(0.5, 0))  # fmt: skip
+        pen.wire(node, follower.pin(plus))
+        pen.wire(follower.pin(out), (58, y + 2), (58, y + 6.5), (49.5, y + 6.5), (49.5, y + 3), follower.pin(minus))
+        pen.lying(f"R4{base + 7}", "R_470", (58, y + 2), (66, y + 2))
+        pen.wire((66, y + 2), converter.pin(str(number + 1)))
+        pen.capacitor(f"C40{number + 3}", "C_100n", (68, y + 2))
+        pen.test_point(f"TP40{number}", f"CV {number}", (72.5, y + 2))
+    for channel in (0, 4, 5, 6, 7):
+        pin = converter.pin(str(channel + 1))
+        pen.wire(pin, (77.5, pin[1]))
+    pen.ground((77.5, converter.pin("1")[1]), 0.5)
+    pen.wire((77.5, converter.pin("5")[1]), (77.5, converter.pin("8")[1]))
+    pen.ground((77.5, converter.pin("8")[1]), 0.5)
+    pen.wire(converter.pin("15"), (82, 9), (96, 9))
+    pen.wire(converter.pin("16"), (86, 9))
+    pen.rail("VREF", (84, 9))
+    pen.capacitor("C407", "C_1u", (91.5, 9))
+    pen.capacitor("C408", "C_100n", (96, 9))
+    pen.ground(converter.pin("14"), 0.5)
+    pen.ground(converter.pin("9"), 0.5)
+    pen.bus(
+        converter,
+        {
+            "10": ("CS_CV", "input", ""),
+            "13": ("SCLK", "input", ""),
+            "11": ("MOSI", "input", ""),
+            "12": ("MISO", "tri_state", "R401"),
+        },
+        106,
+    )
+    pen.pull_up("R402", "R_100k", (98, converter.pin("10")[1]), 1, "VREF")
+    # what the packages have left over, and their supplies
+    spare = pen.part(look.QUAD_TL074, "U401", "TL074", (13, 67), unit=4)
+    pen.wire(spare.pin("14"), (17, 67), (17, 70), (9.5, 70), (9.5, 68), spare.pin("13"))
+    pen.wire(spare.pin("12"), (9, 66), (9, 71))
+    pen.ground((9, 71))
+    supply = pen.part(look.QUAD_TL074, "U401", "TL074", (22, 68), unit=5)
+    pen.rail("+12VA", supply.pin("4"))
+    pen.rail("-12VA", supply.pin("11"))
+    pen.capacitor("C409", "C_100n", (30, 66), 0.5, rail="+12VA")
+    pen.capacitor("C410", "C_100n", (35, 66), 0.5, rail="-12VA up")
+    spare = pen.part(look.QUAD_MCP6004, "U402", "MCP6004", (45, 67), unit=4)
+    pen.wire(spare.pin("14"), (49, 67), (49, 70), (41.5, 70), (41.5, 68), spare.pin("13"))
+    pen.wire(spare.pin("12"), (41, 66), (41, 71))
+    pen.ground((41, 71))
+    supply = pen.part(look.QUAD_MCP6004, "U402", "MCP6004", (54, 68), unit=5)
+    pen.rail("VREF", supply.pin("4"))
+    pen.ground(supply.pin("11"))
+    pen.capacitor("C411", "C_100n", (62, 66), 0.5, rail="VREF")
+    return pen.sheet
+
+
+def knobs() -> Sheet:
+    """Eight pots on the 10-bit converter."""
+    pen = Pen("knobs", "Knobs", "Eight pots; converter and pots share one supply, so that only the ratio counts", 5)
+    rows = [13.0 + 6.5 * row for row in range(8)]
+    top = 10.0
+    converter = pen.part(look.mcp3x08("MCP3008", [row - top for row in rows], 52), "U501", "MCP3008", (60, top))
+    pen.wire(pen.rail("+3V3", (8, 9)), (9, 9))
+    pen.lying("FB501", "FB_small", (9, 9), (14, 9), look.FERRITE_LYING)
+    pen.wire((14, 9), (78, 9))
+    pen.driven((17, 9))
+    pen.wire((24, 9), (24, rows[-1] - 1.5))
+    for number, y in enumerate(rows, start=1):
+        pot = pen.part(look.POT, f"RV50{number}", "Pot_10k", (29, y), f"KNOB {number}")
+        pen.wire((24, y - 1.5), pot.pin("3"))
+        pen.ground(pot.pin("1"))
+        pen.wire(pot.pin("2"), converter.pin(str(number)))
+        pen.capacitor(f"C50{number}", "C_100n", (42, y))
+    pen.wire((62, 9), converter.pin("15"))
+    pen.wire((66, 9), converter.pin("16"))
+    pen.capacitor("C509", "C_10u", (73, 9))
+    pen.capacitor("C510", "C_100n", (78, 9))
+    pen.ground(converter.pin("14"), 0.5)
+    pen.ground(converter.pin("9"), 0.5)
+    pen.bus(
+        converter,
+        {
+            "10": ("CS_KNOBS", "input", ""),
+            "13": ("SCLK", "input", ""),
+            "11": ("MOSI", "input", ""),
+            "12": ("MISO", "tri_state", "R501"),
+        },
+        92,
+    )
+    pen.pull_up("R502", "R_100k", (82, converter.pin("10")[1]), 1, "+3V3")
+    pen.say("Why not from the reference", (86, 12), 1.6, bold=True)
+    pen.say(
+        "Pots against the supply of their own\n"
+        "converter read the same whatever it\n"
+        "is; their 2.6 mA and what a crackling\n"
+        "wiper draws stay away from VREF.",
+        (86, 15),
+    )
+    return pen.sheet
+
+
+def gates() -> Sheet:
+    """Two gates or triggers."""
+    pen = Pen("gates", "Gates", "High above about 2.5 V, low below about 1.2 V; 5 to 12 V gates, +-12 V is no harm", 6)
+    for number, y in ((1, 15.0), (2, 37.0)):
+        jack = pen.part(look.JACK_IN, f"J60{number}", "Jack_mono", (12, y + 1), f"GATE {number}")
+        pen.jack_ground(jack, "TN", "S")
+        base = 10 * number
+        pen.lying(f"R6{base + 1}", "R_47k", jack.pin("T"), (28, y))
+        buffer = pen.part(look.SCHMITT_DUAL, "U601", "74LVC2G17", (58, y), unit=number, value_by=(0.5, 0.3))
+        pen.wire((28, y), buffer.pin("1" if number == 1 else "3"))
+        pen.down(f"R6{base + 2}", "R_100k", (28, y))
+        pen.capacitor(f"C60{number}", "C_220p", (34, y))
+        clamp = pen.part(look.CLAMP_SCHOTTKY, f"D60{number}", "D_BAT54S", (45, y + 5.5))
+        pen.wire((41, y), (41, y + 5.5), clamp.pin("3"))
+        pen.rail("+3V3", clamp.pin("2"))
+        pen.ground(clamp.pin("1"))
+        out = buffer.pin("6" if number == 1 else "4")
+        node = (66, y)
+        pen.wire(out, node)
+        lamp = pen.down(f"R6{base + 3}", "R_1k", node, ground=False)
+        light = pen.part(look.LED_DOWN, f"D61{number}", "LED_green", (66, y + 6), f"GATE {number} LED")
+        pen.wire(lamp.pin("2"), light.pin("2"))
+        pen.ground(light.pin("1"))
+        end = (84, y)
+        pen.lying(f"R6{base + 4}", "R_1k", node, end)
+        pen.sheet.label(f"GATE{number}", "output", end, "right")
+    supply = pen.part(look.SCHMITT_DUAL, "U601", "74LVC2G17", (16, 58), unit=3)
+    pen.rail("+3V3", supply.pin("5"))
+    pen.ground(supply.pin("2"))
+    pen.capacitor("C603", "C_100n", (26, 56), 0.5, rail="+3V3")
+    pen.say("From gate to line", (34, 53), 1.6, bold=True)
+    pen.say(
+        "R611 and R612 divide by 1.47. At 12 V the node would reach 8.2 V: D601 holds it 0.3 V above +3V3 with 0.2 mA,\n"
+        "and at -12 V 0.3 V below ground. U601 steps with 0.6 to 1 V of hysteresis, in phase: the line is high while\n"
+        "the gate is. R614 and R624: should a program make the line an output, 3.3 mA flow and nothing is hurt.",
+        (34, 56),
+    )
+    return pen.sheet
+
+
+def midi() -> Sheet:
+    """DIN MIDI on 3.5 mm jacks, type A: tip is pin 5, ring is pin 4."""
+    pen = Pen("midi", "MIDI", "TRS type A (tip: pin 5, ring: pin 4); isolated in, 5 V current loop out", 7)
+    y = 15.0
+    jack = pen.part(look.JACK_TRS_IN, "J701", "Jack_TRS", (12, y + 1), "MIDI IN")
+    # ring -> anode, cathode -> tip
+    coupler = pen.part(look.OPTOCOUPLER, "U701", "H11L1", (42, y))
+    pen.wire(jack.pin("R"), (18, y + 1))
+    pen.lying("R701", "R_470_midi", (18, y + 1), (28, y + 1))
+    pen.wire((28, y + 1), coupler.pin("1"))
+    pen.wire(jack.pin("T"), (16, y), (16, y + 4), coupler.pin("2"))
+    across = pen.part(look.DIODE_UP, "D701", "D_1N4148", (33, y + 2.5))
+    pen.wire((33, y + 1), across.pin("1"))
+    pen.wire((33, y + 4), across.pin("2"))
+    pen.wire(jack.pin("S"), (14.5, y + 2), (14.5, y + 6))
+    pen.capacitor("C702", "C_100n", (14.5, y + 6))
+    pen.nothing(coupler.pin("3"))
+    pen.wire(coupler.pin("6"), (64, y + 1))
+    pen.rail("+3V3", (58, y + 1))
+    pen.capacitor("C701", "C_100n", (64, y + 1))
+    pen.ground(coupler.pin("5"), 1)
+    pen.wire(coupler.pin("4"), (72, y + 2.5))
+    pen.pull_up("R702", "R_1k", (72, y + 2.5), 1, "+3V3")
+    pen.lying("R703", "R_1k", (72, y + 2.5), (86, y + 2.5))
+    pen.sheet.label("MIDI_RX", "output", (86, y + 2.5), "right")
+    pen.say("In", (84, 11), 1.6, bold=True)
+    pen.say(
+        "A 5 V sender drives 3.8 mA, a 3.3 V one 3.5 mA;\nU701 is on at 1.6 mA. +-12 V from a mono plug: 23 mA\n"
+        "through U701's diode or D701, 0.25 W in R701.",
+        (78, 13.5),
+    )
+    # out
+    y = 44.0
+    pen.sheet.label("MIDI_TX", "input", (12, y), "left")
+    buffer = pen.part(look.SCHMITT_SINGLE, "U702", "74LVC1G17", (28, y), reference_by=(0.5, 0), value_by=(0.8, 0))
+    pen.wire((12, y), buffer.pin("2"))
+    pen.pull_up("R704", "R_100k", (20, y), 1, "+3V3")
+    pen.rail("+3V3", buffer.pin("5"))
+    pen.ground(buffer.pin("3"))
+    pen.capacitor("C703", "C_100n", (38, y - 8), 0.5, rail="+3V3")
+    pen.lying("R705", "R_150", buffer.pin("4"), (42, y))
+    # a transistor whose gate lies at 3.3 V: it passes a low, and blocks whatever comes from the jack
+    switch = pen.part(look.NMOS, "Q701", "Q_BSS138", (49.5, y - 3))
+    pen.wire((42, y), (50, y), switch.pin("2"))
+    pen.wire(switch.pin("1"), (45, y - 3), (45, y - 5))
+    pen.rail("+3V3", (45, y - 5))
+    pen.wire(switch.pin("3"), (50, y - 7), (55, y - 7))
+    pen.lying("D702", "D_1N5819", (55, y - 7), (62, y - 7), look.SCHOTTKY_LEFT)
+    out = pen.part(look.JACK_TRS_OUT, "J702", "Jack_TRS", (90, y - 6), "MIDI OUT")
+    pen.lying("R706", "R_47", (62, y - 7), out.pin("T"))
+    pen.wire(pen.rail("+5V", (54, y + 3)), (55, y + 3))
+    pen.lying("D703", "D_1N5819", (55, y + 3), (63, y + 3), look.SCHOTTKY_RIGHT)
+    pen.lying("R707", "R_220_midi", (63, y + 3), (74, y + 3))
+    pen.wire((74, y + 3), (82, y + 3), (82, y - 6), out.pin("R"))
+    pen.wire(out.pin("S"), (86, y - 5), (86, y - 3))
+    pen.ground((86, y - 3))
+    pen.say("Out", (12, 53), 1.6, bold=True)
+    pen.say(
+        "Idle is high and no current flows, also while the computer is off (R704). A low lets 4.7 mA from +5 V through R707,\n"
+        "the receiver, R706, Q701 and R705 into U702. +12 V on the tip: Q701 is a source follower then, and R705 limits it\n"
+        "to 14 mA; -12 V: D702 blocks. +12 V on the ring: D703 blocks; -12 V: 76 mA through R707, which stands 2 W.",
+        (12, 55.5),
+    )
+    return pen.sheet
+
+
+def audio() -> Sheet:
+    """I2S to line level and to the rack's 10 V from peak to peak."""
+    pen = Pen("audio", "Audio", "I2S DAC; level pot; line out 2 Vrms, rack out 10 Vpp", 8)
+    pen.wire(pen.rail("+5V", (7, 10)), (8, 10))
+    regulator = pen.part(look.LDO, "U802", "TLV75533", (13, 9))
+    pen.wire((8, 10), regulator.pin("1"))
+    pen.wire((11, 10), (11, 12), regulator.pin("3"))
+    pen.capacitor("C801", "C_1u", (8, 10), 4)
+    pen.nothing(regulator.pin("4"))
+    pen.ground(regulator.pin("2"), 0.5)
+    dac = pen.part(look.DAC, "U801", "PCM5102A", (24, 22))
+    pen.wire(regulator.pin("5"), (52, 10))
+    for pin in ("1", "8", "20"):
+        pen.wire((dac.pin(pin)[0], 10), dac.pin(pin))
+        pen.ground({"1": dac.pin("3"), "8": dac.pin("9"), "20": dac.pin("19")}[pin], 0.5)
+    pen.capacitor("C802", "C_10u", (37, 10))
+    pen.capacitor("C803", "C_100n", (42, 10))
+    pen.capacitor("C804", "C_100n", (47, 10))
+    pen.capacitor("C805", "C_100n", (52, 10))
+    for pin, name in (("13", "I2S_BCK"), ("15", "I2S_LRCK"), ("14", "I2S_DATA")):
+        end = (15, dac.pin(pin)[1])
+        pen.wire(dac.pin(pin), end)
+        pen.sheet.label(name, "input", end, "left")
+    pen.wire(dac.pin("17"), (9, dac.pin("17")[1]))
+    pen.pull_up("R801", "R_10k", (9, dac.pin("17")[1]), 0.5, "+3V3")
+    x = 21.0
+    for pin in ("12", "16", "11", "10"):
+        pen.wire(dac.pin(pin), (x, dac.pin(pin)[1]))
+    pen.wire((x, dac.pin("12")[1]), (x, dac.pin("10")[1]))
+    pen.ground((x, dac.pin("10")[1]), 0.5)
+    pump = pen.part(look.CAPACITOR, "C806", "C_2u2", (37, dac.pin("2")[1] + 1))
+    pen.wire(dac.pin("2"), pump.pin("1"))
+    pen.wire(dac.pin("4"), pump.pin("2"))
+    pen.wire(dac.pin("5"), (37, dac.pin("5")[1]))
+    pen.capacitor("C807", "C_2u2", (37, dac.pin("5")[1]), 0)
+    pen.wire(dac.pin("18"), (42, dac.pin("18")[1]))
+    pen.capacitor("C808", "C_1u", (42, dac.pin("18")[1]), 0)
+    line = pen.part(look.JACK_TRS_OUT, "J803", "Jack_TRS", (109, 39), "LINE")
+    pins = {"L": (("3", "2", "1"), ("5", "6", "7")), "R": (("10", "9", "8"), ("12", "13", "14"))}
+    for side, y, base in (("L", 24.0, 10), ("R", 50.0, 20)):
+        start = dac.pin("6" if side == "L" else "7")
+        if side == "L":
+            pen.wire(start, (44, y))
+        else:
+            pen.wire(start, (44.5, start[1]), (44.5, y))
+        x0 = 44.0 if side == "L" else 44.5
+        pen.lying(f"R8{base + 1}", "R_470", (x0, y), (50, y))
+        pen.capacitor(f"C8{base + 1}", "C_2n2", (50, y))
+        unit = 1 if side == "L" else 2
+        pot = pen.part(
+            look.POT_DUAL, "RV801", "Pot_level", (58, y + 3), "LEVEL", unit=unit, reference_by=(0.0, -0.1)
+        )  # fmt: skip
+        cw, wiper, ccw = ("3", "2", "1") if unit == 1 else ("6", "5", "4")
+        pen.wire((50, y), (58, y), pot.pin(cw))
+        pen.ground(pot.pin(ccw))
+        (plus, minus, out), (plus2, minus2, out2) = pins[side]
+        follower = pen.part(look.QUAD_OPA1679, "U803", "OPA1679", (65.5, y + 4), unit=2 * unit - 1, value_by=(0.5, 0))
+        pen.wire(pot.pin(wiper), follower.pin(plus))
+        pen.wire(follower.pin(out), (69, y + 4), (69, y + 8), (62, y + 8), (62, y + 5), follower.pin(minus))
+        second = pen.part(look.QUAD_OPA1679, "U803", "OPA1679", (77.5, y + 5), unit=2 * unit, value_by=(0.5, 0))
+        pen.wire((69, y + 4), second.pin(plus2))
+        pen.wire(second.pin(out2), (82, y + 5), (82, y + 9))
+        pen.wire(second.pin(minus2), (74, y + 6), (74, y + 9))
+        pen.lying(f"R8{base + 2}", "R_7k68", (74, y + 9), (82, y + 9))
+        pen.down(f"R8{base + 3}", "R_10k", (74, y + 9))
+        clamp = pen.part(look.CLAMP, f"D8{base + 1}", "D_BAV99", (88, y + 5), reference_by=(0, -1), value_by=(0, -1))
+        pen.wire((82, y + 5), clamp.pin("3"))
+        pen.rail("+12VA", clamp.pin("2"))
+        pen.rail("-12VA", clamp.pin("1"))
+        jack = pen.part(look.JACK_OUT, f"J80{unit}", "Jack_mono", (109, y + 10), f"OUT {side}")
+        pen.wire((84.5, y + 5), (84.5, y + 9))
+        pen.lying(f"R8{base + 4}", "R_1k_output", (84.5, y + 9), (100, y + 9))
+        pen.wire((100, y + 9), jack.pin("T"))
+        pen.nothing(jack.pin("TN"))
+        pen.wire(jack.pin("S"), (105.5, y + 11), (105.5, y + 11.5))
+        pen.ground((105.5, y + 11.5))
+        # line: from the follower
+        up = 16.5 if side == "L" else 43.5
+        tap = pen.part(look.CLAMP, f"D8{base + 2}", "D_BAV99", (88, up), reference_by=(0, -1), value_by=(0, -1))
+        pen.wire((69, y + 4), (69, up), tap.pin("3"))
+        pen.rail("+12VA", tap.pin("2"))
+        pen.rail("-12VA", tap.pin("1"))
+        pen.wire((84.5, up), (84.5, up + 4.5 if side == "L" else up - 4.5))
+        turn = up + 4.5 if side == "L" else up - 4.5
+        pen.lying(f"R8{base + 5}", "R_1k_output", (84.5, turn), (100, turn))
+        pen.wire((100, turn), (100, line.pin("T" if side == "L" else "R")[1]), line.pin("T" if side == "L" else "R"))
+    pen.wire(line.pin("S"), (105.5, 40), (105.5, 41))
+    pen.ground((105.5, 41))
+    supply = pen.part(look.QUAD_OPA1679, "U803", "OPA1679", (11, 58), unit=5)
+    pen.rail("+12VA", supply.pin("4"))
+    pen.rail("-12VA", supply.pin("11"))
+    pen.capacitor("C809", "C_100n", (20, 56), 0.5, rail="+12VA")
+    pen.capacitor("C810", "C_100n", (26, 56), 0.5, rail="-12VA up")
+    pen.say(
+        "2.1 Vrms x 0.955 (R811 into the pot) x 1.768 = 3.55 Vrms: 10.0 V from\n"
+        "peak to peak at a full-scale sine, the pot fully up. 1 kOhm and D811 to\n"
+        "D822: an output patched to +-12 V carries 12 mA, powered or not.",
+        (7, 68),
+    )
+    return pen.sheet
+
+
+HEADER = (
+    ("3V3", "5V"), ("GPIO2 SDA", "5V"), ("GPIO3 SCL", "GND"), ("GPIO4", "GPIO14 TXD"), ("GND", "GPIO15 RXD"),
+    ("GPIO17", "GPIO18 BCK"), ("GPIO27", "GND"), ("GPIO22", "GPIO23"), ("3V3", "GPIO24"), ("GPIO10 MOSI", "GND"),
+    ("GPIO9 MISO", "GPIO25"), ("GPIO11 SCLK", "GPIO8 CE0"), ("GND", "GPIO7 CE1"), ("ID_SD", "ID_SC"), ("GPIO5", "GND"),
+    ("GPIO6", "GPIO12"), ("GPIO13", "GND"), ("GPIO19 LRCK", "GPIO16"), ("GPIO26", "GPIO20"), ("GND", "GPIO21 DATA"),
+)  # fmt: skip
+# Pin of the header -> (label, its shape on this sheet, the resistor in its way).
+LINES = {
+    11: ("GATE1", "input", ""), 13: ("LED1", "output", "R901"), 15: ("GATE2", "input", ""),
+    19: ("MOSI", "output", "R902"), 21: ("MISO", "input", ""), 23: ("SCLK", "output", "R903"),
+    29: ("CS_KNOBS", "output", "R904"), 31: ("CS_CV", "output", "R905"), 33: ("CS_PITCH", "output", "R906"),
+    35: ("I2S_LRCK", "output", "R907"), 37: ("LED2", "output", "R908"),
+    8: ("MIDI_TX", "output", "R909"), 10: ("MIDI_RX", "input", ""), 12: ("I2S_BCK", "output", "R910"),
+    16: ("ENC_A", "input", ""), 18: ("ENC_B", "input", ""), 22: ("ENC_SW", "input", ""), 40: ("I2S_DATA", "output", "R911"),
+}  # fmt: skip
+
+
+def computer() -> Sheet:
+    """The 40-pin header, and what is in the way of its outputs."""
+    pen = Pen("computer", "Computer", "The 40-pin header of a Raspberry Pi 4 or 5, or of a Jetson", 9)
+    step, top = 2.5, 9.0
+    rows = [(str(2 * row + 1), odd, str(2 * row + 2), even) for row, (odd, even) in enumerate(HEADER)]
+    header = pen.part(look.header("Header_2x20", rows, step), "J901", "Header_pi", (44, top))
+    at = [top + step * row + 1.5 for row in range(20)]
+    for number in range(1, 41):
+        pin, left = header.pin(str(number)), number % 2 == 1
+        away = -1 if left else 1
+        name = HEADER[(number - 1) // 2][0 if left else 1]
+        if name == "GND" and number not in (9, 34):
+            end = (pin[0] + away, pin[1])
+            pen.wire(pin, end)
+            pen.ground(end)
+        elif number in LINES:
+            label, shape, resistor = LINES[number]
+            end = (18.0 if left else 82.0, pin[1])
+            if resistor:
+                near = (pin[0] + 6 * away, pin[1])
+                pen.wire(pin, near)
+                begin, finish = (end, near) if left else (near, end)
+                middle = (near[0] + 4 * away, pin[1])
+                part = pen.part(
+                    look.RESISTOR_LYING, resistor, "R_330", middle,
+                    reference_by=(-1.3, 0), value_by=(1.4, -1.7),
+                )  # fmt: skip
+                pen.wire(begin, part.pin("1"))
+                pen.wire(part.pin("2"), finish)
+            else:
+                pen.wire(pin, end)
+            pen.sheet.label(label, shape, end, "left" if left else "right")
+    # supplies
+    for number in (2, 4):
+        pen.wire(header.pin(str(number)), (62, header.pin(str(number))[1]))
+    pen.wire((62, at[1]), (62, at[0]), pen.rail("+5V", (62, at[0] - 1)))
+    pen.wire(header.pin("17"), (40, at[8]))
+    pen.rail("+3V3", (40, at[8]))
+    pen.nothing(header.pin("27"), header.pin("28"))
+    # what the firmware does not use
+    bus = pen.part(
+        look.strip("Header_1x5", "right", [(at[row] - at[0] + 1, str(row + 1), name) for row, name in enumerate(
+            ("3V3", "SDA", "SCL", "GPIO4", "GND"))], 12), "J902", "Header_i2c", (14, at[0] - 1),
+    )  # fmt: skip
+    for row, number in enumerate((1, 3, 5, 7, 9), start=1):
+        pen.wire(header.pin(str(number)), bus.pin(str(row)))
+    pen.wire((36, at[0]), pen.rail("+3V3", (36, at[0] - 1)))
+    pen.driven((30, at[0]))
+    pen.test_point("TP901", "+3V3", (26, at[0]))
+    pen.wire((40, at[4]), (40, at[4]))
+    pen.ground((40, at[4]))
+    spare_rows = (11, 12, 15, 16, 17, 18)
+    spare = pen.part(
+        look.strip("Header_1x6", "left", [(at[row] - at[11] + 1, str(number), name) for number, (row, name) in enumerate(
+            zip(spare_rows, ("GPIO8", "GPIO7", "GPIO12", "GND", "GPIO16", "GPIO20"), strict=True), start=1)], 19.5),
+        "J903", "Header_spare", (86, at[11] - 1),
+    )  # fmt: skip
+    for number, pin in enumerate((24, 26, 32, 34, 36, 38), start=1):
+        pen.wire(header.pin(str(pin)), spare.pin(str(number)))
+    pen.ground((60, at[16]))
+    pen.say("Every line", (95, 9), 1.6, bold=True)
+    pen.say(
+        "330 Ohm in each output: whatever\na program makes of a line, no two\noutputs meet with less than that.\n"
+        "Inputs have theirs on their own\nsheets (1 kOhm, MISO 470 Ohm).\n\n"
+        "J902 and J903 carry what the\nfirmware leaves alone; 27 and 28\nbelong to a HAT's EEPROM, which\n"
+        "is not there.\n\n"
+        "Jetson: same places. Its header\nis driven through level shifters\nthat are weak: nothing here asks\n"
+        "more than 0.1 mA of a line.",
+        (95, 12),
+    )
+    return pen.sheet
+
+
+def controls() -> Sheet:
+    """Encoder, button and status lights."""
+    pen = Pen("controls", "Controls", "Encoder with a button, two status lights", 10)
+    encoder = pen.part(look.ENCODER, "SW1001", "Encoder", (14, 17), "SELECT")
+    pen.wire(encoder.pin("C"), (11, 20), (11, 29))
+    pen.wire(encoder.pin("S2"), (11, 26))
+    pen.ground((11, 29))
+    for number, (pin, name) in enumerate((("A", "ENC_A"), ("B", "ENC_B"), ("S1", "ENC_SW")), start=1):
+        begin = encoder.pin(pin)
+        y = 12.0 + 12 * (number - 1)
+        x = 26.0 - 1.5 * (2 - number) if number != 2 else 26.0
+        turn = {1: 24.0, 2: 24.0, 3: 24.0}[number]
+        pen.wire(begin, (turn, begin[1]), (turn, y), (30, y))
+        del x
+        pen.pull_up(f"R10{number}1", "R_10k", (30, y), 0.5, "+3V3")
+        pen.lying(f"R10{number}2", "R_10k", (30, y), (42, y))
+        pen.capacitor(f"C100{number}", "C_10n", (42, y))
+        pen.wire((42, y), (52, y))
+        pen.sheet.label(name, "output", (52, y), "right")
+    for number, y, name, panel in ((1, 16.0, "LED1", "STATUS"), (2, 36.0, "LED2", "ACTIVE")):
+        pen.sheet.label(name, "input", (70, y), "left")
+        switch = pen.part(look.NMOS, f"Q100{number}", "Q_2N7002", (84.5, y))
+        pen.wire((70, y), switch.pin("1"))
+        pen.down(f"R10{number + 3}1", "R_100k", (76, y))
+        pen.ground(switch.pin("2"))
+        pen.wire(switch.pin("3"), (85, y - 2), (90, y - 2), (90, y - 3))
+        light = pen.part(look.LED_DOWN, f"D100{number}", "LED_green", (90, y - 4.5), panel)
+        feed = pen.part(look.RESISTOR, f"R10{number + 3}2", "R_2k2", (90, y - 8.5))
+        pen.wire(feed.pin("2"), light.pin("2"))
+        pen.rail("+5V", feed.pin("1"))
+    pen.say("Lights hang on transistors", (62, 50), 1.6, bold=True)
+    pen.say(
+        "1.3 mA from +5 V: a line only moves a gate, so the weak level\n"
+        "shifters of a Jetson's header will do. Dark until a program runs\n"
+        "(R1041, R1051).",
+        (62, 52.5),
+    )
+    pen.say("Turning", (10, 50), 1.6, bold=True)
+    pen.say(
+        "Contacts pull to ground through 10 kOhm; 10 nF make 0.1 ms\n"
+        "closing and 0.2 ms opening. A line that a program makes an\n"
+        "output drives 10 kOhm.",
+        (10, 52.5),
+    )
+    return pen.sheet
+
+
+def module() -> Sheet:
+    """All sheets, and the wires between them."""
+    pen = Pen("darkrack", "Darkrack: the module", "A neural instrument for Eurorack; see hw_schematics/README.md", 1)
+    drawn = {sheet.name: sheet for sheet in (
+        power(), pitch(), cv(), knobs(), gates(), midi(), audio(), computer(), controls())}  # fmt: skip
+
+    def pins(name: str, side: str, first: float, step: float = 2.0, order: tuple[str, ...] = ()) -> tuple[SubsheetPin, ...]:
+        shapes = {label.name: label.shape for label in drawn[name].labels}
+        names = order or tuple(shapes)
+        return tuple(SubsheetPin(label, shapes[label], side, first + step * row) for row, label in enumerate(names))
+
+    bus = ("SCLK", "MOSI", "MISO")
+    boxes = {}
+    boxes["power"] = pen.sheet.box(drawn["power"], (92, 12), (16, 6), ())
+    boxes["pitch"] = pen.sheet.box(drawn["pitch"], (10, 12), (16, 8), pins("pitch", "right", 2, order=("CS_PITCH", "SCLK", "MISO")))
+    boxes["cv"] = pen.sheet.box(drawn["cv"], (10, 25), (16, 10), pins("cv", "right", 2, order=("CS_CV", *bus)))
+    boxes["knobs"] = pen.sheet.box(drawn["knobs"], (10, 40), (16, 10), pins("knobs", "right", 2, order=("CS_KNOBS", *bus)))
+    boxes["gates"] = pen.sheet.box(drawn["gates"], (10, 55), (16, 6), pins("gates", "right", 2, order=("GATE1", "GATE2")))
+    boxes["controls"] = pen.sheet.box(
+        drawn["controls"], (10, 66), (16, 12),
+        pins("controls", "right", 2, order=("ENC_A", "ENC_B", "ENC_SW", "LED1", "LED2")),
+    )  # fmt: skip
+    left = ("CS_PITCH", "CS_CV", "CS_KNOBS", *bus, "GATE1", "GATE2", "ENC_A", "ENC_B", "ENC_SW", "LED1", "LED2")
+    right = ("MIDI_RX", "MIDI_TX", "I2S_BCK", "I2S_LRCK", "I2S_DATA")
+    places = (14, 27, 42, 44, 46, 48, 57, 59, 68, 70, 72, 74, 76)
+    shapes = {label.name: label.shape for label in drawn["computer"].labels}
+    box_top = 12.0
+    both = tuple(
+        SubsheetPin(name, shapes[name], "left", place - box_top) for name, place in zip(left, places, strict=True)
+    ) + tuple(
+        SubsheetPin(name, shapes[name], "right", place - box_top)
+        for name, place in zip(right, (28, 30, 46, 48, 50), strict=True)
+    )
+    boxes["computer"] = pen.sheet.box(drawn["computer"], (48, box_top), (18, 66), both)
+    boxes["midi"] = pen.sheet.box(drawn["midi"], (92, 26), (16, 6), pins("midi", "left", 2, order=("MIDI_RX", "MIDI_TX")))
+    boxes["audio"] = pen.sheet.box(
+        drawn["audio"], (92, 44), (16, 8), pins("audio", "left", 2, order=("I2S_BCK", "I2S_LRCK", "I2S_DATA"))
+    )
+    for name in ("pitch", "cv", "knobs", "gates", "controls", "midi", "audio"):
+        for pin in boxes[name].pins:
+            if pin.name not in bus:
+                pen.wire(boxes[name].pin(pin.name), boxes["computer"].pin(pin.name))
+    # one trunk for each line of the bus, between the converters and the computer
+    for x, name in ((36.0, "SCLK"), (38.0, "MOSI"), (40.0, "MISO")):
+        ends = [boxes[sheet].pin(name) for sheet in ("pitch", "cv", "knobs") if any(p.name == name for p in boxes[sheet].pins)]
+        for end in ends:
+            pen.wire(end, (x, end[1]))
+        ys = sorted(end[1] for end in ends)
+        for upper, lower in zip(ys, ys[1:], strict=False):
+            pen.wire((x, upper), (x, lower))
+        pen.wire((x, ys[-1]), boxes["computer"].pin(name))
+    return pen.sheet
