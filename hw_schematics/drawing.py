@@ -148,6 +148,7 @@ class Sheet:
     name: str
     title: str
     comment: str = ""
+    page: int = 1
     placed: list[Placed] = field(default_factory=list)
     wires: list[tuple[Point, Point]] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
@@ -289,7 +290,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 @dataclass(frozen=True)
 class Thing:
-    """Something with a place; ``kind`` is text, body or wire."""
+    """Something with a place; ``kind`` is text, body, wire, or the edge of a box that stands for a sheet."""
 
     kind: str
     name: str
@@ -316,7 +317,15 @@ def things(sheet: Sheet) -> Iterator[Thing]:
         yield Thing("text", words.words.split("\n")[0], (left, top, left + box[2], top + box[3] - box[1]))
     for box_of in sheet.subsheets:
         left, top = box_of.x, box_of.y
-        yield Thing("body", box_of.sheet.title, (left, top, left + box_of.width, top + box_of.height))
+        right, bottom = left + box_of.width, top + box_of.height
+        for number, edge in enumerate(((left, top, left, bottom), (right, top, right, bottom))):
+            yield Thing("edge", f"{box_of.sheet.title} {number}", edge)
+        yield Thing("text", box_of.sheet.title, text_box(box_of.sheet.title, (left, top - 0.5), "left", 1.5))
+        yield Thing("text", box_of.sheet.name, text_box(f"File: {box_of.sheet.name}.kicad_sch", (left, bottom + 0.4), "left", 1.0))
+        for pin in box_of.pins:
+            lead = TEXT_MM * 1.2 / GRID_MM * (1 if pin.side == "left" else -1)
+            x, y = box_of.pin(pin.name)
+            yield Thing("text", pin.name, text_box(pin.name, (x + lead, y), "left" if lead > 0 else "right"))
     for (x0, y0), (x1, y1) in sheet.wires:
         yield Thing("wire", "a wire", (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)))
 
@@ -333,12 +342,13 @@ def collisions(sheet: Sheet) -> list[str]:
             found.append(f"{sheet.name}: {one.name!r} lies on the title block")
         for other in everything[number + 1 :]:
             kinds = {one.kind, other.kind}
-            if kinds == {"wire"}:
+            if kinds <= {"wire", "edge"}:
                 continue
             grown = {
                 "text": lambda thing: _shrunk(thing.box, 0.02),
                 "body": lambda thing: _shrunk(thing.box, 0.05),
                 "wire": lambda thing: _shrunk(thing.box, -0.03),
+                "edge": lambda thing: _shrunk(thing.box, -0.03),
             }
             if _overlap(grown[one.kind](one), grown[other.kind](other)):
                 found.append(f"{sheet.name}: {one.kind} {one.name!r} and {other.kind} {other.name!r}")

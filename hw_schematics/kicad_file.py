@@ -210,9 +210,7 @@ def sheet_text(sheet: Sheet, project: str, root: Sheet, title_block: Mapping[str
             f" {_effects(justify=JUSTIFY[justify])} (uuid {_text(identifier(sheet.name, 'label', label.name))}))"
         )
     lines += [_placed(placed, sheet, project, path) for placed in sheet.placed]
-    lines += [
-        _subsheet(box, sheet, project, root_id, page) for page, box in enumerate(sheet.subsheets, start=2)
-    ]
+    lines += [_subsheet(box, sheet, project, root_id, box.sheet.page) for box in sheet.subsheets]
     if sheet is root:
         lines.append('(sheet_instances (path "/" (page "1")))')
     lines += ["(embedded_fonts no)", ")"]

@@ -6,18 +6,25 @@ The hundreds of a reference are its sheet's page: R302 is on page 3. Coordinates
 from __future__ import annotations
 
 from hw_schematics import symbols as look
-from hw_schematics.drawing import Placed, Point, Sheet, SubsheetPin, Symbol
+from hw_schematics.drawing import Placed, Point, Sheet, Subsheet, SubsheetPin, Symbol, text_box
 from hw_schematics.parts import read_parts
 
 PROJECT = "darkrack"
 DATE, REVISION, COMPANY = "2026-11-21", "A (not built)", "Darkrack, Apache-2.0"
 
 
+# Where the words on the panel are written beside a part: from its origin; a pot's end there.
+PANEL_AT = {"J": (-1.5, -4.3), "RV": (-0.7, 0.5), "D": (1.6, 0.75), "SW": (0.0, -2.9)}
+
+
+Pins = tuple[tuple[float, str], ...]
+
+
 class Pen:
     """Draws on one sheet: parts by their keys, and the symbols of supplies, counted."""
 
     def __init__(self, name: str, title: str, comment: str, page: int) -> None:
-        self.sheet = Sheet(name, title, comment)
+        self.sheet = Sheet(name, title, comment, page)
         self._page = page
         self._rails = 0
         self.wire, self.say, self.nothing = self.sheet.wire, self.sheet.say, self.sheet.nothing
@@ -29,7 +36,17 @@ class Pen:
         part = read_parts()[key]
         fields = {**part.fields(), **({"Panel": panel} if panel else {})}
         placed: Placed = self.sheet.place(symbol, reference, part.value, at, fields=fields, **more)  # type: ignore[arg-type]
+        if panel:
+            left, lift = PANEL_AT[symbol.prefix]
+            words = text_box(panel, (0.0, 0.0), "left")
+            x = at[0] + left - (words[2] if symbol.prefix == "RV" else 0.0)
+            self.say(panel, (x, at[1] + lift), bold=True)
         return placed
+
+    def note(self, title: str, words: str, at: Point) -> None:
+        """What a reader should know, under a heading."""
+        self.say(title, at, 1.6, bold=True)
+        self.say(words, (at[0], at[1] + 1.5))
 
     def rail(self, name: str, at: Point) -> Point:
         """The symbol of a supply, or of ground, at the end of a wire; "-12VA up" where the wire comes from below."""
@@ -122,7 +139,7 @@ class Pen:
 
 def power() -> Sheet:
     """From the rack's ribbon to the rails, and 5 V for a Pi 4."""
-    pen = Pen("power", "Power", "Rack +-12 V in; analogue rails; 5 V for a Pi 4 where JP201 is closed", 2)
+    pen = Pen("power", "Power", "Rack ±12 V in; analogue rails; 5 V for a Pi 4 where JP201 is closed", 2)
     ribbon = pen.part(look.EURORACK, "J201", "Header_eurorack", (7, 14))
     # +12 V: fuse, ferrite, and a transistor that stays off while the ribbon is the wrong way round
     pen.wire(ribbon.pin("10"), (15, 16), (15, 15))
@@ -135,9 +152,9 @@ def power() -> Sheet:
     pen.wire(switch.pin("2"), (51, 15))
     pen.wire((36, 15), pen.rail("+12V", (36, 13)))
     pen.driven((34, 15))
-    pen.capacitor("C201", "C_47u_bulk", (39, 15))
-    pen.capacitor("C202", "C_10u", (43.5, 15))
-    pen.capacitor("C203", "C_100n", (47.5, 15))
+    pen.capacitor("C201", "C_47u_bulk", (38, 15))
+    pen.capacitor("C202", "C_10u", (42, 15))
+    pen.capacitor("C203", "C_100n", (46, 15))
     x = 14.5
     for number in range(3, 9):
         pen.wire(ribbon.pin(str(number)), (x, ribbon.pin(str(number))[1]))
@@ -163,24 +180,24 @@ def power() -> Sheet:
     lead = pen.part(look.CAPACITOR, "C207", "C_75p", (79, 19.5))
     pen.wire((79, 17), lead.pin("1"))
     pen.wire(lead.pin("2"), (79, 22), (74, 22))
-    pen.wire((74, 17), (98, 17))
-    pen.capacitor("C205", "C_22u", (83.5, 17))
-    pen.capacitor("C206", "C_22u", (88, 17))
+    pen.wire((74, 17), (95, 17))
+    pen.capacitor("C205", "C_22u", (83, 17))
+    pen.capacitor("C206", "C_22u", (87, 17))
     # what keeps current from a USB supply out of it
-    diode = pen.part(look.NMOS_LYING, "Q202", "Q_NMOS_power", (100, 17))
-    control = pen.part(look.IDEAL_DIODE, "U202", "LM74700", (96, 25))
+    diode = pen.part(look.NMOS_LYING, "Q202", "Q_NMOS_power", (97, 17))
+    control = pen.part(look.IDEAL_DIODE, "U202", "LM74700", (93, 25))
     pen.wire(control.pin("5"), diode.pin("1"))
-    pen.wire((92.5, 17), (92.5, 26))
-    pen.wire(control.pin("6"), (92.5, 26), (92.5, 30), control.pin("3"))
-    pump = pen.part(look.CAPACITOR, "C208", "C_100n", (90, 27), reference_by=(-4.4, 0), value_by=(-4.4, 0))
-    pen.wire((92.5, 26), pump.pin("1"))
+    pen.wire((90.5, 17), (90.5, 26))
+    pen.wire(control.pin("6"), (90.5, 26), (90.5, 30), control.pin("3"))
+    pump = pen.part(look.CAPACITOR, "C208", "C_100n", (88, 27), reference_by=(-4.2, 0), value_by=(-4.2, 0))
+    pen.wire((90.5, 26), pump.pin("1"))
     pen.wire(control.pin("1"), pump.pin("2"))
-    pen.wire(control.pin("4"), (107, 26), (107, 17))
+    pen.wire(control.pin("4"), (105.5, 26), (105.5, 17))
     pen.ground(control.pin("2"), 0.5)
-    pen.wire(diode.pin("2" if diode.symbol.name == "PMOS_lying" else "3"), (111, 17))
+    pen.wire(diode.pin("3"), (111, 17))
     pen.rail("+5V", (111, 17))
-    pen.driven((109, 17))
-    pen.capacitor("C209", "C_22u", (110, 17), 3)
+    pen.driven((101.5, 17))
+    pen.capacitor("C209", "C_22u", (108.5, 17))
     # the analogue rails
     pen.wire(pen.rail("+12V", (20, 40)), (21, 40))
     pen.lying("F202", "F_0A2", (21, 40), (26, 40), look.FUSE_LYING)
@@ -209,17 +226,18 @@ def power() -> Sheet:
     light = pen.part(look.LED_DOWN, "D202", "LED_board", (64, 46.5))
     pen.wire(lamp.pin("2"), light.pin("2"))
     pen.ground(light.pin("1"))
-    pen.test_point("TP204", "GND", (69, 46))
-    pen.ground((69, 46), 1)
-    pen.driven((69, 46))
-    pen.say("5 V comes from one place", (74, 38), 1.6, bold=True)
-    pen.say(
+    pen.wire((70, 46), (75, 46))
+    pen.test_point("TP204", "GND", (70, 46))
+    pen.ground((70, 46), 0.5)
+    pen.driven((75, 46))
+    pen.note(
+        "5 V comes from one place",
         "JP201 open, as delivered: U201 is off (R203 holds EN down). The computer has a\n"
         "USB-C supply of its own: Pi 5 always, Jetson from its own jack.\n"
         "JP201 closed: 5 V from +12 V, for a Pi 4 without USB-C supply. Should both be there,\n"
         "Q202 lets no current back into U201, whose 4.95 V are below a USB supply's 5.1 V.\n"
         "5 V x 2 A at 90 % take 0.93 A from +12 V.",
-        (74, 41),
+        (72, 50),
     )
     return pen.sheet
 
@@ -243,14 +261,14 @@ def pitch() -> Sheet:
     pen.capacitor("C303", "C_4u7", (38.5, 14))
     pen.rail("VREF", (43, 14))
     pen.test_point("TP301", "VREF 3.300 V", (46, 14))
-    pen.say("One part is reference and supply", (58, 10), 1.6, bold=True)
-    pen.say(
+    pen.note(
+        "One part is reference and supply",
         "U301 gives 3.3 V at up to 10 mA and feeds U302, U303 and the\n"
         "CV sheet's U402 and U403 (5 mA at most), whose converters also\n"
         "measure against it: a reference never above a supply, and no\n"
         "order in which they have to come up. All capacitors on VREF\n"
         "together stay under the 10 uF that U301 is stable with.",
-        (58, 13),
+        (58, 10),
     )
     # V/oct
     jack = pen.part(look.JACK_IN, "J301", "Jack_mono", (10, 39), "V/OCT")
@@ -260,7 +278,7 @@ def pitch() -> Sheet:
     pen.pull_up("R303", "R_1M_precise", summing, 0.5, "VREF")
     pen.down("R304", "R_100k_precise", summing)
     pen.capacitor("C304", "C_1n", (31, 38))
-    amplifier = pen.part(look.AMPLIFIER, "U302", "OPA388", (39, 39), reference_by=(0.3, 0), value_by=(0.3, 0))
+    amplifier = pen.part(look.AMPLIFIER, "U302", "OPA388", (39, 39))
     pen.wire(summing, amplifier.pin("3"))
     pen.rail("VREF", amplifier.pin("5"))
     pen.ground(amplifier.pin("2"))
@@ -290,14 +308,14 @@ def pitch() -> Sheet:
         94,
     )
     pen.pull_up("R307", "R_100k", (86, converter.pin("5")[1]), 1, "VREF")
-    pen.say("From jack to code", (8, 50), 1.6, bold=True)
-    pen.say(
+    pen.note(
+        "From jack to code",
         "At U302's input the conductances of R302 (jack), R303 (VREF) and R304 (ground) share: gain = G302 / sum = 0.500,\n"
         "offset = 3.3 V x G303 / sum = 0.150 V. 0 V at the jack is C2 and lies off the rail, where it can be measured;\n"
         "-0.3 to 6.3 V fit under the reference. Input resistance 138 kOhm. An open jack is switched to ground: C2.\n"
-        "+-12 V at the jack, powered or not: 12 V / 90.9 kOhm = 0.13 mA into U302's clamps, which stand 10 mA; no Schottky\n"
+        "±12 V at the jack, powered or not: 12 V / 90.9 kOhm = 0.13 mA into U302's clamps, which stand 10 mA; no Schottky\n"
         "diode here, because its leakage times 45 kOhm would be heard. C304: 3.5 kHz; to 1 cent of a 5 V step in 0.4 ms.",
-        (8, 53),
+        (8, 50),
     )
     return pen.sheet
 
@@ -315,28 +333,27 @@ def cv() -> Sheet:
         pen.jack_ground(jack, "TN", "S")
         tip = (14, y)
         pen.wire(jack.pin("T"), tip)
-        pot = pen.part(look.POT, f"RV40{number}", "Pot_100k", (16, y + 4), f"CV {number} -/+", justify="right")
+        pot = pen.part(look.POT, f"RV40{number}", "Pot_100k", (16, y + 5), f"CV {number} -/+", justify="right")
         pen.wire(tip, (16, y), pot.pin("3"))
         pen.ground(pot.pin("1"))
         base = 10 * number
         pen.lying(f"R4{base + 1}", "R_100k", (16, y), (24.5, y))
-        pen.lying(f"R4{base + 2}", "R_100k", pot.pin("2"), (23.5, y + 4))
+        pen.lying(f"R4{base + 2}", "R_100k", pot.pin("2"), (23.5, y + 5))
         inverter = pen.part(
-            look.QUAD_TL074, "U401", "TL074", (28, y + 1), unit=amplifier_unit, value_by=(0.5, 0), reference_by=(0.2, 0)
-        )  # fmt: skip
+            look.QUAD_TL074, "U401", "TL074", (28, y + 1), unit=amplifier_unit
+        )
         plus, minus, out = {1: ("3", "2", "1"), 2: ("5", "6", "7"), 3: ("10", "9", "8")}[number]
         pen.wire((24.5, y), inverter.pin(minus))
-        pen.wire((23.5, y + 4), (23.5, y + 2), inverter.pin(plus))
+        pen.wire((23.5, y + 5), (23.5, y + 2), inverter.pin(plus))
         pen.wire((24.5, y), (24.5, y - 3.5), (25.5, y - 3.5))
-        pen.lying(f"R4{base + 3}", "R_100k", (25.5, y - 3.5), (32, y - 3.5))
-        pen.wire((32, y - 3.5), (32, y + 1), inverter.pin(out))
+        pen.lying(f"R4{base + 3}", "R_100k", (25.5, y - 3.5), (33, y - 3.5))
+        pen.wire((33, y - 3.5), (33, y + 1), inverter.pin(out))
         node = (41, y + 1)
-        pen.lying(f"R4{base + 4}", "R_215k", (32, y + 1), node)
+        pen.lying(f"R4{base + 4}", "R_215k", (33, y + 1), node)
         pen.pull_up(f"R4{base + 5}", "R_137k", node, 0.5, "VREF")
         pen.down(f"R4{base + 6}", "R_383k", node)
         pen.capacitor(f"C40{number}", "C_220p", (46, y + 1), 1.5)
-        follower = pen.part(look.QUAD_MCP6004, "U402", "MCP6004", (54, y + 2), unit=buffer_unit, reference_by=(0.2, 0),
-                            value_by=(0.5, 0))  # fmt: skip
+        follower = pen.part(look.QUAD_MCP6004, "U402", "MCP6004", (54, y + 2), unit=buffer_unit)
         pen.wire(node, follower.pin(plus))
         pen.wire(follower.pin(out), (58, y + 2), (58, y + 6.5), (49.5, y + 6.5), (49.5, y + 3), follower.pin(minus))
         pen.lying(f"R4{base + 7}", "R_470", (58, y + 2), (66, y + 2))
@@ -349,11 +366,11 @@ def cv() -> Sheet:
     pen.ground((77.5, converter.pin("1")[1]), 0.5)
     pen.wire((77.5, converter.pin("5")[1]), (77.5, converter.pin("8")[1]))
     pen.ground((77.5, converter.pin("8")[1]), 0.5)
-    pen.wire(converter.pin("15"), (82, 9), (96, 9))
+    pen.wire(converter.pin("15"), (82, 9), (100, 9))
     pen.wire(converter.pin("16"), (86, 9))
     pen.rail("VREF", (84, 9))
-    pen.capacitor("C407", "C_1u", (91.5, 9))
-    pen.capacitor("C408", "C_100n", (96, 9))
+    pen.capacitor("C407", "C_1u", (95, 9))
+    pen.capacitor("C408", "C_100n", (100, 9))
     pen.ground(converter.pin("14"), 0.5)
     pen.ground(converter.pin("9"), 0.5)
     pen.bus(
@@ -367,6 +384,14 @@ def cv() -> Sheet:
         106,
     )
     pen.pull_up("R402", "R_100k", (98, converter.pin("10")[1]), 1, "VREF")
+    pen.note(
+        "Attenuverters are analogue",
+        "The pot's wiper at a (0 to 1) makes\n2a - 1 of the jack: -1 to 1. So ±10 V\n"
+        "signals can be turned down before they\nclip, and all eight knobs stay free.\n"
+        "The network shares as on the pitch\nsheet: 0.319 and 1.654 V. No output of\n"
+        "U402 leaves the converter's range.\n±12 V: 0.12 mA into U401, 0.05 mA\ninto U402. Input 50 kOhm or more.",
+        (92, 42),
+    )
     # what the packages have left over, and their supplies
     spare = pen.part(look.QUAD_TL074, "U401", "TL074", (13, 67), unit=4)
     pen.wire(spare.pin("14"), (17, 67), (17, 70), (9.5, 70), (9.5, 68), spare.pin("13"))
@@ -394,21 +419,21 @@ def knobs() -> Sheet:
     rows = [13.0 + 6.5 * row for row in range(8)]
     top = 10.0
     converter = pen.part(look.mcp3x08("MCP3008", [row - top for row in rows], 52), "U501", "MCP3008", (60, top))
-    pen.wire(pen.rail("+3V3", (8, 9)), (9, 9))
-    pen.lying("FB501", "FB_small", (9, 9), (14, 9), look.FERRITE_LYING)
-    pen.wire((14, 9), (78, 9))
-    pen.driven((17, 9))
-    pen.wire((24, 9), (24, rows[-1] - 1.5))
+    pen.wire(pen.rail("+3V3", (8, 7.5)), (9, 7.5))
+    pen.lying("FB501", "FB_small", (9, 7.5), (14, 7.5), look.FERRITE_LYING)
+    pen.wire((14, 7.5), (80, 7.5))
+    pen.driven((17, 7.5))
+    pen.wire((24, 7.5), (24, rows[-1] - 1.5))
     for number, y in enumerate(rows, start=1):
         pot = pen.part(look.POT, f"RV50{number}", "Pot_10k", (29, y), f"KNOB {number}")
         pen.wire((24, y - 1.5), pot.pin("3"))
         pen.ground(pot.pin("1"))
         pen.wire(pot.pin("2"), converter.pin(str(number)))
         pen.capacitor(f"C50{number}", "C_100n", (42, y))
-    pen.wire((62, 9), converter.pin("15"))
-    pen.wire((66, 9), converter.pin("16"))
-    pen.capacitor("C509", "C_10u", (73, 9))
-    pen.capacitor("C510", "C_100n", (78, 9))
+    pen.wire((62, 7.5), converter.pin("15"))
+    pen.wire((66, 7.5), converter.pin("16"))
+    pen.capacitor("C509", "C_10u", (75, 7.5))
+    pen.capacitor("C510", "C_100n", (80, 7.5))
     pen.ground(converter.pin("14"), 0.5)
     pen.ground(converter.pin("9"), 0.5)
     pen.bus(
@@ -422,26 +447,26 @@ def knobs() -> Sheet:
         92,
     )
     pen.pull_up("R502", "R_100k", (82, converter.pin("10")[1]), 1, "+3V3")
-    pen.say("Why not from the reference", (86, 12), 1.6, bold=True)
-    pen.say(
+    pen.note(
+        "Why not from the reference",
         "Pots against the supply of their own\n"
         "converter read the same whatever it\n"
         "is; their 2.6 mA and what a crackling\n"
         "wiper draws stay away from VREF.",
-        (86, 15),
+        (86, 12),
     )
     return pen.sheet
 
 
 def gates() -> Sheet:
     """Two gates or triggers."""
-    pen = Pen("gates", "Gates", "High above about 2.5 V, low below about 1.2 V; 5 to 12 V gates, +-12 V is no harm", 6)
+    pen = Pen("gates", "Gates", "High above about 2.5 V, low below about 1.2 V; 5 to 12 V gates, ±12 V is no harm", 6)
     for number, y in ((1, 15.0), (2, 37.0)):
         jack = pen.part(look.JACK_IN, f"J60{number}", "Jack_mono", (12, y + 1), f"GATE {number}")
         pen.jack_ground(jack, "TN", "S")
         base = 10 * number
         pen.lying(f"R6{base + 1}", "R_47k", jack.pin("T"), (28, y))
-        buffer = pen.part(look.SCHMITT_DUAL, "U601", "74LVC2G17", (58, y), unit=number, value_by=(0.5, 0.3))
+        buffer = pen.part(look.SCHMITT_DUAL, "U601", "74LVC2G17", (58, y), unit=number)
         pen.wire((28, y), buffer.pin("1" if number == 1 else "3"))
         pen.down(f"R6{base + 2}", "R_100k", (28, y))
         pen.capacitor(f"C60{number}", "C_220p", (34, y))
@@ -463,12 +488,12 @@ def gates() -> Sheet:
     pen.rail("+3V3", supply.pin("5"))
     pen.ground(supply.pin("2"))
     pen.capacitor("C603", "C_100n", (26, 56), 0.5, rail="+3V3")
-    pen.say("From gate to line", (34, 53), 1.6, bold=True)
-    pen.say(
+    pen.note(
+        "From gate to line",
         "R611 and R612 divide by 1.47. At 12 V the node would reach 8.2 V: D601 holds it 0.3 V above +3V3 with 0.2 mA,\n"
         "and at -12 V 0.3 V below ground. U601 steps with 0.6 to 1 V of hysteresis, in phase: the line is high while\n"
         "the gate is. R614 and R624: should a program make the line an output, 3.3 mA flow and nothing is hurt.",
-        (34, 56),
+        (34, 53),
     )
     return pen.sheet
 
@@ -490,33 +515,33 @@ def midi() -> Sheet:
     pen.wire(jack.pin("S"), (14.5, y + 2), (14.5, y + 6))
     pen.capacitor("C702", "C_100n", (14.5, y + 6))
     pen.nothing(coupler.pin("3"))
-    pen.wire(coupler.pin("6"), (64, y + 1))
-    pen.rail("+3V3", (58, y + 1))
-    pen.capacitor("C701", "C_100n", (64, y + 1))
+    pen.wire(coupler.pin("6"), (54, y + 1))
+    pen.rail("+3V3", (54, y + 1))
+    pen.capacitor("C701", "C_100n", (60, y - 4), 0.5, rail="+3V3")
     pen.ground(coupler.pin("5"), 1)
     pen.wire(coupler.pin("4"), (72, y + 2.5))
     pen.pull_up("R702", "R_1k", (72, y + 2.5), 1, "+3V3")
     pen.lying("R703", "R_1k", (72, y + 2.5), (86, y + 2.5))
     pen.sheet.label("MIDI_RX", "output", (86, y + 2.5), "right")
-    pen.say("In", (84, 11), 1.6, bold=True)
-    pen.say(
-        "A 5 V sender drives 3.8 mA, a 3.3 V one 3.5 mA;\nU701 is on at 1.6 mA. +-12 V from a mono plug: 23 mA\n"
+    pen.note(
+        "In",
+        "A 5 V sender drives 3.8 mA, a 3.3 V one 3.5 mA;\nU701 is on at 1.6 mA. ±12 V from a mono plug: 23 mA\n"
         "through U701's diode or D701, 0.25 W in R701.",
-        (78, 13.5),
+        (84, 11),
     )
     # out
     y = 44.0
     pen.sheet.label("MIDI_TX", "input", (12, y), "left")
-    buffer = pen.part(look.SCHMITT_SINGLE, "U702", "74LVC1G17", (28, y), reference_by=(0.5, 0), value_by=(0.8, 0))
+    buffer = pen.part(look.SCHMITT_SINGLE, "U702", "74LVC1G17", (28, y))
     pen.wire((12, y), buffer.pin("2"))
     pen.pull_up("R704", "R_100k", (20, y), 1, "+3V3")
     pen.rail("+3V3", buffer.pin("5"))
     pen.ground(buffer.pin("3"))
     pen.capacitor("C703", "C_100n", (38, y - 8), 0.5, rail="+3V3")
-    pen.lying("R705", "R_150", buffer.pin("4"), (42, y))
+    pen.lying("R705", "R_150", buffer.pin("4"), (47, y))
     # a transistor whose gate lies at 3.3 V: it passes a low, and blocks whatever comes from the jack
     switch = pen.part(look.NMOS, "Q701", "Q_BSS138", (49.5, y - 3))
-    pen.wire((42, y), (50, y), switch.pin("2"))
+    pen.wire((47, y), (50, y), switch.pin("2"))
     pen.wire(switch.pin("1"), (45, y - 3), (45, y - 5))
     pen.rail("+3V3", (45, y - 5))
     pen.wire(switch.pin("3"), (50, y - 7), (55, y - 7))
@@ -529,12 +554,12 @@ def midi() -> Sheet:
     pen.wire((74, y + 3), (82, y + 3), (82, y - 6), out.pin("R"))
     pen.wire(out.pin("S"), (86, y - 5), (86, y - 3))
     pen.ground((86, y - 3))
-    pen.say("Out", (12, 53), 1.6, bold=True)
-    pen.say(
+    pen.note(
+        "Out",
         "Idle is high and no current flows, also while the computer is off (R704). A low lets 4.7 mA from +5 V through R707,\n"
         "the receiver, R706, Q701 and R705 into U702. +12 V on the tip: Q701 is a source follower then, and R705 limits it\n"
         "to 14 mA; -12 V: D702 blocks. +12 V on the ring: D703 blocks; -12 V: 76 mA through R707, which stands 2 W.",
-        (12, 55.5),
+        (12, 53),
     )
     return pen.sheet
 
@@ -549,57 +574,56 @@ def audio() -> Sheet:
     pen.capacitor("C801", "C_1u", (8, 10), 4)
     pen.nothing(regulator.pin("4"))
     pen.ground(regulator.pin("2"), 0.5)
-    dac = pen.part(look.DAC, "U801", "PCM5102A", (24, 22))
-    pen.wire(regulator.pin("5"), (52, 10))
+    dac = pen.part(look.DAC, "U801", "PCM5102A", (22, 22))
+    pen.wire(regulator.pin("5"), (54, 10))
     for pin in ("1", "8", "20"):
         pen.wire((dac.pin(pin)[0], 10), dac.pin(pin))
         pen.ground({"1": dac.pin("3"), "8": dac.pin("9"), "20": dac.pin("19")}[pin], 0.5)
-    pen.capacitor("C802", "C_10u", (37, 10))
-    pen.capacitor("C803", "C_100n", (42, 10))
-    pen.capacitor("C804", "C_100n", (47, 10))
-    pen.capacitor("C805", "C_100n", (52, 10))
+    pen.capacitor("C802", "C_10u", (39, 10))
+    pen.capacitor("C803", "C_100n", (44, 10))
+    pen.capacitor("C804", "C_100n", (49, 10))
+    pen.capacitor("C805", "C_100n", (54, 10))
     for pin, name in (("13", "I2S_BCK"), ("15", "I2S_LRCK"), ("14", "I2S_DATA")):
-        end = (15, dac.pin(pin)[1])
+        end = (14, dac.pin(pin)[1])
         pen.wire(dac.pin(pin), end)
         pen.sheet.label(name, "input", end, "left")
-    pen.wire(dac.pin("17"), (9, dac.pin("17")[1]))
-    pen.pull_up("R801", "R_10k", (9, dac.pin("17")[1]), 0.5, "+3V3")
-    x = 21.0
+    pen.lying("R801", "R_10k", pen.rail("+3V3", (12, dac.pin("17")[1])), dac.pin("17"))
+    x = 19.0
     for pin in ("12", "16", "11", "10"):
         pen.wire(dac.pin(pin), (x, dac.pin(pin)[1]))
     pen.wire((x, dac.pin("12")[1]), (x, dac.pin("10")[1]))
     pen.ground((x, dac.pin("10")[1]), 0.5)
-    pump = pen.part(look.CAPACITOR, "C806", "C_2u2", (37, dac.pin("2")[1] + 1))
+    pump = pen.part(look.CAPACITOR, "C806", "C_2u2", (40, dac.pin("2")[1] + 1))
     pen.wire(dac.pin("2"), pump.pin("1"))
     pen.wire(dac.pin("4"), pump.pin("2"))
-    pen.wire(dac.pin("5"), (37, dac.pin("5")[1]))
-    pen.capacitor("C807", "C_2u2", (37, dac.pin("5")[1]), 0)
-    pen.wire(dac.pin("18"), (42, dac.pin("18")[1]))
-    pen.capacitor("C808", "C_1u", (42, dac.pin("18")[1]), 0)
-    line = pen.part(look.JACK_TRS_OUT, "J803", "Jack_TRS", (109, 39), "LINE")
+    pen.wire(dac.pin("5"), (40, dac.pin("5")[1]))
+    pen.capacitor("C807", "C_2u2", (40, dac.pin("5")[1]), 0)
+    pen.wire(dac.pin("18"), (38.5, dac.pin("18")[1]))
+    pen.capacitor("C808", "C_1u", (38.5, dac.pin("18")[1]), 0)
+    line = pen.part(look.JACK_TRS_OUT, "J803", "Jack_TRS", (109, 43), "LINE")
     pins = {"L": (("3", "2", "1"), ("5", "6", "7")), "R": (("10", "9", "8"), ("12", "13", "14"))}
     for side, y, base in (("L", 24.0, 10), ("R", 50.0, 20)):
         start = dac.pin("6" if side == "L" else "7")
         if side == "L":
             pen.wire(start, (44, y))
         else:
-            pen.wire(start, (44.5, start[1]), (44.5, y))
-        x0 = 44.0 if side == "L" else 44.5
+            pen.wire(start, (46, start[1]), (46, y))
+        x0 = 44.0 if side == "L" else 46.0
         pen.lying(f"R8{base + 1}", "R_470", (x0, y), (50, y))
         pen.capacitor(f"C8{base + 1}", "C_2n2", (50, y))
         unit = 1 if side == "L" else 2
         pot = pen.part(
-            look.POT_DUAL, "RV801", "Pot_level", (58, y + 3), "LEVEL", unit=unit, reference_by=(0.0, -0.1)
-        )  # fmt: skip
+            look.POT_DUAL, "RV801", "Pot_level", (58, y + 3), "LEVEL" if side == "L" else "", unit=unit
+        )
         cw, wiper, ccw = ("3", "2", "1") if unit == 1 else ("6", "5", "4")
         pen.wire((50, y), (58, y), pot.pin(cw))
         pen.ground(pot.pin(ccw))
         (plus, minus, out), (plus2, minus2, out2) = pins[side]
-        follower = pen.part(look.QUAD_OPA1679, "U803", "OPA1679", (65.5, y + 4), unit=2 * unit - 1, value_by=(0.5, 0))
+        follower = pen.part(look.QUAD_OPA1679, "U803", "OPA1679", (65.5, y + 4), unit=2 * unit - 1)
         pen.wire(pot.pin(wiper), follower.pin(plus))
-        pen.wire(follower.pin(out), (69, y + 4), (69, y + 8), (62, y + 8), (62, y + 5), follower.pin(minus))
-        second = pen.part(look.QUAD_OPA1679, "U803", "OPA1679", (77.5, y + 5), unit=2 * unit, value_by=(0.5, 0))
-        pen.wire((69, y + 4), second.pin(plus2))
+        pen.wire(follower.pin(out), (71, y + 4), (71, y + 8), (62, y + 8), (62, y + 5), follower.pin(minus))
+        second = pen.part(look.QUAD_OPA1679, "U803", "OPA1679", (77.5, y + 5), unit=2 * unit)
+        pen.wire((71, y + 4), second.pin(plus2))
         pen.wire(second.pin(out2), (82, y + 5), (82, y + 9))
         pen.wire(second.pin(minus2), (74, y + 6), (74, y + 9))
         pen.lying(f"R8{base + 2}", "R_7k68", (74, y + 9), (82, y + 9))
@@ -618,25 +642,28 @@ def audio() -> Sheet:
         # line: from the follower
         up = 16.5 if side == "L" else 43.5
         tap = pen.part(look.CLAMP, f"D8{base + 2}", "D_BAV99", (88, up), reference_by=(0, -1), value_by=(0, -1))
-        pen.wire((69, y + 4), (69, up), tap.pin("3"))
+        pen.wire((71, y + 4), (71, up), tap.pin("3"))
         pen.rail("+12VA", tap.pin("2"))
         pen.rail("-12VA", tap.pin("1"))
         pen.wire((84.5, up), (84.5, up + 4.5 if side == "L" else up - 4.5))
         turn = up + 4.5 if side == "L" else up - 4.5
         pen.lying(f"R8{base + 5}", "R_1k_output", (84.5, turn), (100, turn))
-        pen.wire((100, turn), (100, line.pin("T" if side == "L" else "R")[1]), line.pin("T" if side == "L" else "R"))
-    pen.wire(line.pin("S"), (105.5, 40), (105.5, 41))
-    pen.ground((105.5, 41))
+        x1 = 102.0 if side == "L" else 100.0
+        pole = line.pin("T" if side == "L" else "R")
+        pen.wire((100, turn), (x1, turn), (x1, pole[1]), pole)
+    pen.wire(line.pin("S"), (105.5, 44), (105.5, 44.5))
+    pen.ground((105.5, 44.5))
     supply = pen.part(look.QUAD_OPA1679, "U803", "OPA1679", (11, 58), unit=5)
     pen.rail("+12VA", supply.pin("4"))
     pen.rail("-12VA", supply.pin("11"))
     pen.capacitor("C809", "C_100n", (20, 56), 0.5, rail="+12VA")
     pen.capacitor("C810", "C_100n", (26, 56), 0.5, rail="-12VA up")
-    pen.say(
+    pen.note(
+        "Level",
         "2.1 Vrms x 0.955 (R811 into the pot) x 1.768 = 3.55 Vrms: 10.0 V from\n"
-        "peak to peak at a full-scale sine, the pot fully up. 1 kOhm and D811 to\n"
-        "D822: an output patched to +-12 V carries 12 mA, powered or not.",
-        (7, 68),
+        "peak to peak at a full-scale sine, the pot fully up. 1 kOhm and the\n"
+        "BAV99: an output patched to ±12 V carries 12 mA, powered or not.",
+        (7, 66),
     )
     return pen.sheet
 
@@ -707,7 +734,6 @@ def computer() -> Sheet:
     pen.wire((36, at[0]), pen.rail("+3V3", (36, at[0] - 1)))
     pen.driven((30, at[0]))
     pen.test_point("TP901", "+3V3", (26, at[0]))
-    pen.wire((40, at[4]), (40, at[4]))
     pen.ground((40, at[4]))
     spare_rows = (11, 12, 15, 16, 17, 18)
     spare = pen.part(
@@ -718,15 +744,15 @@ def computer() -> Sheet:
     for number, pin in enumerate((24, 26, 32, 34, 36, 38), start=1):
         pen.wire(header.pin(str(pin)), spare.pin(str(number)))
     pen.ground((60, at[16]))
-    pen.say("Every line", (95, 9), 1.6, bold=True)
-    pen.say(
+    pen.note(
+        "Every line",
         "330 Ohm in each output: whatever\na program makes of a line, no two\noutputs meet with less than that.\n"
         "Inputs have theirs on their own\nsheets (1 kOhm, MISO 470 Ohm).\n\n"
         "J902 and J903 carry what the\nfirmware leaves alone; 27 and 28\nbelong to a HAT's EEPROM, which\n"
         "is not there.\n\n"
         "Jetson: same places. Its header\nis driven through level shifters\nthat are weak: nothing here asks\n"
         "more than 0.1 mA of a line.",
-        (95, 12),
+        (95, 9),
     )
     return pen.sheet
 
@@ -734,23 +760,20 @@ def computer() -> Sheet:
 def controls() -> Sheet:
     """Encoder, button and status lights."""
     pen = Pen("controls", "Controls", "Encoder with a button, two status lights", 10)
-    encoder = pen.part(look.ENCODER, "SW1001", "Encoder", (14, 17), "SELECT")
-    pen.wire(encoder.pin("C"), (11, 20), (11, 29))
-    pen.wire(encoder.pin("S2"), (11, 26))
-    pen.ground((11, 29))
+    encoder = pen.part(look.ENCODER, "SW1001", "Encoder", (14, 20), "SELECT")
+    pen.wire(encoder.pin("C"), (11, 23), (11, 32))
+    pen.wire(encoder.pin("S2"), (11, 29))
+    pen.ground((11, 32))
     for number, (pin, name) in enumerate((("A", "ENC_A"), ("B", "ENC_B"), ("S1", "ENC_SW")), start=1):
         begin = encoder.pin(pin)
-        y = 12.0 + 12 * (number - 1)
-        x = 26.0 - 1.5 * (2 - number) if number != 2 else 26.0
-        turn = {1: 24.0, 2: 24.0, 3: 24.0}[number]
-        pen.wire(begin, (turn, begin[1]), (turn, y), (30, y))
-        del x
+        y = 15.0 + 12 * (number - 1)
+        pen.wire(begin, (24, begin[1]), (24, y), (30, y))
         pen.pull_up(f"R10{number}1", "R_10k", (30, y), 0.5, "+3V3")
         pen.lying(f"R10{number}2", "R_10k", (30, y), (42, y))
         pen.capacitor(f"C100{number}", "C_10n", (42, y))
         pen.wire((42, y), (52, y))
         pen.sheet.label(name, "output", (52, y), "right")
-    for number, y, name, panel in ((1, 16.0, "LED1", "STATUS"), (2, 36.0, "LED2", "ACTIVE")):
+    for number, y, name, panel in ((1, 21.0, "LED1", "STATUS"), (2, 40.0, "LED2", "ACTIVE")):
         pen.sheet.label(name, "input", (70, y), "left")
         switch = pen.part(look.NMOS, f"Q100{number}", "Q_2N7002", (84.5, y))
         pen.wire((70, y), switch.pin("1"))
@@ -761,19 +784,19 @@ def controls() -> Sheet:
         feed = pen.part(look.RESISTOR, f"R10{number + 3}2", "R_2k2", (90, y - 8.5))
         pen.wire(feed.pin("2"), light.pin("2"))
         pen.rail("+5V", feed.pin("1"))
-    pen.say("Lights hang on transistors", (62, 50), 1.6, bold=True)
-    pen.say(
+    pen.note(
+        "Lights hang on transistors",
         "1.3 mA from +5 V: a line only moves a gate, so the weak level\n"
         "shifters of a Jetson's header will do. Dark until a program runs\n"
         "(R1041, R1051).",
-        (62, 52.5),
+        (62, 50),
     )
-    pen.say("Turning", (10, 50), 1.6, bold=True)
-    pen.say(
+    pen.note(
+        "Turning",
         "Contacts pull to ground through 10 kOhm; 10 nF make 0.1 ms\n"
         "closing and 0.2 ms opening. A line that a program makes an\n"
         "output drives 10 kOhm.",
-        (10, 52.5),
+        (10, 50),
     )
     return pen.sheet
 
@@ -781,52 +804,50 @@ def controls() -> Sheet:
 def module() -> Sheet:
     """All sheets, and the wires between them."""
     pen = Pen("darkrack", "Darkrack: the module", "A neural instrument for Eurorack; see hw_schematics/README.md", 1)
-    drawn = {sheet.name: sheet for sheet in (
-        power(), pitch(), cv(), knobs(), gates(), midi(), audio(), computer(), controls())}  # fmt: skip
+    drawn = {
+        sheet.name: sheet
+        for sheet in (power(), pitch(), cv(), knobs(), gates(), midi(), audio(), computer(), controls())
+    }
+    boxes: dict[str, Subsheet] = {}
 
-    def pins(name: str, side: str, first: float, step: float = 2.0, order: tuple[str, ...] = ()) -> tuple[SubsheetPin, ...]:
+    def box(name: str, at: Point, size: Point, words: str, left: Pins = (), right: Pins = ()) -> None:
+        """A sheet's box; ``left`` and ``right``: how far down which of its labels comes out."""
         shapes = {label.name: label.shape for label in drawn[name].labels}
-        names = order or tuple(shapes)
-        return tuple(SubsheetPin(label, shapes[label], side, first + step * row) for row, label in enumerate(names))
+        pins = [SubsheetPin(label, shapes[label], "left", down) for down, label in left]
+        pins += [SubsheetPin(label, shapes[label], "right", down) for down, label in right]
+        boxes[name] = pen.sheet.box(drawn[name], at, size, tuple(pins))
+        if words:
+            pen.say(words, (at[0] + (6.5 if left else 0.6), at[1] + 0.8), 1.1)
 
     bus = ("SCLK", "MOSI", "MISO")
-    boxes = {}
-    boxes["power"] = pen.sheet.box(drawn["power"], (92, 12), (16, 6), ())
-    boxes["pitch"] = pen.sheet.box(drawn["pitch"], (10, 12), (16, 8), pins("pitch", "right", 2, order=("CS_PITCH", "SCLK", "MISO")))
-    boxes["cv"] = pen.sheet.box(drawn["cv"], (10, 25), (16, 10), pins("cv", "right", 2, order=("CS_CV", *bus)))
-    boxes["knobs"] = pen.sheet.box(drawn["knobs"], (10, 40), (16, 10), pins("knobs", "right", 2, order=("CS_KNOBS", *bus)))
-    boxes["gates"] = pen.sheet.box(drawn["gates"], (10, 55), (16, 6), pins("gates", "right", 2, order=("GATE1", "GATE2")))
-    boxes["controls"] = pen.sheet.box(
-        drawn["controls"], (10, 66), (16, 12),
-        pins("controls", "right", 2, order=("ENC_A", "ENC_B", "ENC_SW", "LED1", "LED2")),
-    )  # fmt: skip
-    left = ("CS_PITCH", "CS_CV", "CS_KNOBS", *bus, "GATE1", "GATE2", "ENC_A", "ENC_B", "ENC_SW", "LED1", "LED2")
-    right = ("MIDI_RX", "MIDI_TX", "I2S_BCK", "I2S_LRCK", "I2S_DATA")
-    places = (14, 27, 42, 44, 46, 48, 57, 59, 68, 70, 72, 74, 76)
-    shapes = {label.name: label.shape for label in drawn["computer"].labels}
-    box_top = 12.0
-    both = tuple(
-        SubsheetPin(name, shapes[name], "left", place - box_top) for name, place in zip(left, places, strict=True)
-    ) + tuple(
-        SubsheetPin(name, shapes[name], "right", place - box_top)
-        for name, place in zip(right, (28, 30, 46, 48, 50), strict=True)
-    )
-    boxes["computer"] = pen.sheet.box(drawn["computer"], (48, box_top), (18, 66), both)
-    boxes["midi"] = pen.sheet.box(drawn["midi"], (92, 26), (16, 6), pins("midi", "left", 2, order=("MIDI_RX", "MIDI_TX")))
-    boxes["audio"] = pen.sheet.box(
-        drawn["audio"], (92, 44), (16, 8), pins("audio", "left", 2, order=("I2S_BCK", "I2S_LRCK", "I2S_DATA"))
-    )
-    for name in ("pitch", "cv", "knobs", "gates", "controls", "midi", "audio"):
-        for pin in boxes[name].pins:
-            if pin.name not in bus:
-                pen.wire(boxes[name].pin(pin.name), boxes["computer"].pin(pin.name))
-    # one trunk for each line of the bus, between the converters and the computer
-    for x, name in ((36.0, "SCLK"), (38.0, "MOSI"), (40.0, "MISO")):
-        ends = [boxes[sheet].pin(name) for sheet in ("pitch", "cv", "knobs") if any(p.name == name for p in boxes[sheet].pins)]
+    box("pitch", (8, 10), (22, 8), "V/OCT jack\n16-bit converter\n3.3 V reference for it\nand for the CV sheet",
+        right=((2, "CS_PITCH"), (4, "SCLK"), (6, "MISO")))  # fmt: skip
+    box("cv", (8, 22), (22, 10), "CV 1 to 3\nwith attenuverters\n12-bit converter",
+        right=((2, "CS_CV"), (4, "SCLK"), (6, "MOSI"), (8, "MISO")))  # fmt: skip
+    box("knobs", (8, 36), (22, 10), "KNOB 1 to 8\n10-bit converter",
+        right=((2, "CS_KNOBS"), (4, "SCLK"), (6, "MOSI"), (8, "MISO")))  # fmt: skip
+    box("gates", (8, 50), (22, 6), "GATE 1 and 2\nSchmitt triggers", right=((2, "GATE1"), (4, "GATE2")))
+    names = ("ENC_A", "ENC_B", "ENC_SW", "LED1", "LED2")
+    box("controls", (8, 60), (22, 12), "SELECT: encoder\nand button\nstatus lights",
+        right=tuple((2.0 + 2 * row, name) for row, name in enumerate(names)))  # fmt: skip
+    box("power", (88, 10), (20, 6), "±12 V from the rack\n5 V for a Pi 4")
+    box("midi", (88, 24), (20, 6), "MIDI IN, MIDI OUT\nTRS type A", left=((2, "MIDI_RX"), (4, "MIDI_TX")))
+    box("audio", (88, 40), (20, 8), "OUT L, OUT R\nLINE, LEVEL\nI2S converter",
+        left=((2, "I2S_BCK"), (4, "I2S_LRCK"), (6, "I2S_DATA")))  # fmt: skip
+    own = [(boxes[name], pin) for name in ("pitch", "cv", "knobs") for pin in boxes[name].pins if pin.name not in bus]
+    own += [(boxes["knobs"], pin) for pin in boxes["knobs"].pins if pin.name in bus]
+    own += [(boxes[name], pin) for name in ("gates", "controls") for pin in boxes[name].pins]
+    there = [(boxes[name], pin) for name in ("midi", "audio") for pin in boxes[name].pins]
+    box("computer", (48, 10), (20, 62), "",
+        left=tuple((one.pin(pin.name)[1] - 10, pin.name) for one, pin in own),
+        right=tuple((one.pin(pin.name)[1] - 10, pin.name) for one, pin in there))  # fmt: skip
+    pen.say("40-pin header of a\nRaspberry Pi 4 or 5,\nor of a Jetson", (53.5, 61), 1.1)
+    for one, pin in (*own, *there):
+        pen.wire(one.pin(pin.name), boxes["computer"].pin(pin.name))
+    # one trunk for each line of the bus, between the converters
+    for x, name in ((36.0, "SCLK"), (39.0, "MOSI"), (42.0, "MISO")):
+        ends = [boxes[sheet].pin(name) for sheet in ("pitch", "cv") if name != "MOSI" or sheet == "cv"]
         for end in ends:
             pen.wire(end, (x, end[1]))
-        ys = sorted(end[1] for end in ends)
-        for upper, lower in zip(ys, ys[1:], strict=False):
-            pen.wire((x, upper), (x, lower))
-        pen.wire((x, ys[-1]), boxes["computer"].pin(name))
+        pen.wire((x, ends[0][1]), (x, boxes["knobs"].pin(name)[1]))
     return pen.sheet

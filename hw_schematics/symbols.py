@@ -57,7 +57,7 @@ def _standing(name: str, prefix: str, shapes: Sequence[Shape], *, reach: float, 
         Pin(numbers[0], names[0], PASSIVE, 0, -reach, "down", reach - body),
         Pin(numbers[1], names[1], PASSIVE, 0, reach, "up", reach - body),
     )
-    look = Unit(pins, tuple(shapes), (-wide, -body, wide, body), (wide + 0.3, -0.35), (wide + 0.3, 0.35))
+    look = Unit(pins, tuple(shapes), (-wide, -body, wide, body), (wide + 0.3, -0.38), (wide + 0.3, 0.38))
     return _one(name, prefix, look)
 
 
@@ -163,7 +163,7 @@ def _amplifier_unit(plus: str, minus: str, out: str, plus_top: bool) -> Unit:
         Pin(minus, "-", "input", -2.5, 1 if plus_top else -1, "right"),
         Pin(out, "~", "output", 2.5, 0, "left"),
     )
-    return Unit(pins, _triangle(plus_top), _AMPLIFIER_BODY, (0.3, -2.0), (0.3, 2.0))
+    return Unit(pins, _triangle(plus_top), _AMPLIFIER_BODY, (0.3, -2.15), (0.3, -1.4))
 
 
 def quad_amplifier(name: str, tops: str) -> Symbol:
@@ -184,7 +184,7 @@ def _single_amplifier() -> Symbol:
     supply = (
         Pin("5", "V+", "power_in", -0.5, -2.5, "down", 1.17), Pin("2", "V-", "power_in", -0.5, 2.5, "up", 1.17),
     )  # fmt: skip
-    look = Unit((*unit.pins, *supply), unit.shapes, unit.body, (0.3, -2.0), (0.3, 2.0))
+    look = Unit((*unit.pins, *supply), unit.shapes, unit.body, unit.reference_at, unit.value_at)
     return _one("OPA388", "U", look, pin_numbers=True)
 
 
@@ -202,7 +202,7 @@ def _schmitt_unit(pin_in: str, pin_out: str, supply: tuple[str, str] | None = No
         pins.append(Pin(supply[0], "VCC", "power_in", -0.5, -2, "down", 1.05))
         pins.append(Pin(supply[1], "GND", "power_in", -0.5, 2, "up", 1.05))
     look = (-1.5, -0.8, 0.4, 0.8)
-    return Unit(tuple(pins), (_BUFFER, *_STEP), look, (0.2, -1.6), (0.2, 1.6))
+    return Unit(tuple(pins), (_BUFFER, *_STEP), look, (0.2, -2.0), (0.2, -1.25))
 
 
 SCHMITT_SINGLE = _one("74LVC1G17", "U", _schmitt_unit("2", "4", ("5", "3")), pin_numbers=True)
@@ -242,9 +242,9 @@ def box(
         *(Pin(number, name_, kind, at, -1, "down") for at, number, name_, kind in top),
         *(Pin(number, name_, kind, at, high + 1, "up") for at, number, name_, kind in bottom),
     ]
-    look = Unit(
-        tuple(pins), (rectangle(0, 0, wide, high), *shapes), (0, 0, wide, high), (0, -1.0), (0, -0.4), "left"
-    )
+    aside = max((at for at, *_ in top), default=-0.5) + 0.5  # right of the wires that leave upwards
+    where: tuple[Point, Point] = ((aside, -1.25), (aside, -0.5))
+    look = Unit(tuple(pins), (rectangle(0, 0, wide, high), *shapes), (0, 0, wide, high), *where, "left")
     return _one(name, prefix, look, pin_names=names, pin_numbers=True)
 
 
@@ -325,9 +325,9 @@ DAC = box(
         (2, "6", "OUTL", "output"), (5, "7", "OUTR", "output"), (8, "2", "CAPP", PASSIVE), (10, "4", "CAPM", PASSIVE),
         (12.5, "5", "VNEG", PASSIVE), (15, "18", "LDOO", PASSIVE),
     ],
-    top=[(2, "1", "CPVDD", "power_in"), (5, "8", "AVDD", "power_in"), (8, "20", "DVDD", "power_in")],
-    bottom=[(2, "3", "CPGND", "power_in"), (5, "9", "AGND", "power_in"), (8, "19", "DGND", "power_in")],
-    size=(10, 17),
+    top=[(4, "1", "CPVDD", "power_in"), (7, "8", "AVDD", "power_in"), (10, "20", "DVDD", "power_in")],
+    bottom=[(4, "3", "CPGND", "power_in"), (7, "9", "AGND", "power_in"), (10, "19", "DGND", "power_in")],
+    size=(14, 17),
 )  # fmt: skip
 OPTOCOUPLER = box(
     "H11L1",
@@ -364,7 +364,7 @@ def _jack(name: str, poles: Sequence[str], wires: str) -> Symbol:
                    solid((0.7 * away, -0.95), (0.5 * away, -0.55), (0.9 * away, -0.55))]  # fmt: skip
     if "R" in poles:
         shapes += [line((0.1 * away, 0.4), (0.4 * away, 0.0), (1.5 * away, 0.0)), line((0.1 * away, 0.4), (-0.2 * away, 0.0))]
-    look = Unit(pins, tuple(shapes), (-1.5, -1.5, 1.5, 1.5), (-1.5, -2.7), (-1.5, -2.0), "left")
+    look = Unit(pins, tuple(shapes), (-1.5, -1.5, 1.5, 1.5), (-1.5, -2.75), (-1.5, -2.0), "left")
     return _one(name, "J", look, pin_numbers=True)
 
 
@@ -382,7 +382,7 @@ def _pot_unit(ccw: str, wiper: str, cw: str) -> Unit:
         Pin(ccw, "CCW", PASSIVE, 0, 1.5, "up", 0.5),
     )
     shapes = (rectangle(-0.4, -1, 0.4, 1), solid((0.4, 0), (0.9, -0.3), (0.9, 0.3)))
-    return Unit(pins, shapes, (-0.4, -1, 0.4, 1), (-0.7, -0.35), (-0.7, 0.35), "right")
+    return Unit(pins, shapes, (-0.4, -1, 0.4, 1), (-0.7, -0.75), (-0.7, 0), "right")
 
 
 POT = _one("Pot", "RV", _pot_unit("1", "2", "3"))
