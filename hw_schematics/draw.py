@@ -599,7 +599,7 @@ def audio() -> Sheet:
     pen.wire(dac.pin("5"), (40, dac.pin("5")[1]))
     pen.capacitor("C807", "C_2u2", (40, dac.pin("5")[1]), 0)
     pen.wire(dac.pin("18"), (38.5, dac.pin("18")[1]))
-    pen.capacitor("C808", "C_1u", (38.5, dac.pin("18")[1]), 0)
+    pen.capacitor("C808", "C_1u", (38.5, dac.pin("18")[1]), 1.5)
     line = pen.part(look.JACK_TRS_OUT, "J803", "Jack_TRS", (109, 43), "LINE")
     pins = {"L": (("3", "2", "1"), ("5", "6", "7")), "R": (("10", "9", "8"), ("12", "13", "14"))}
     for side, y, base in (("L", 24.0, 10), ("R", 50.0, 20)):

@@ -1,0 +1,41 @@
+"""``python -m hw_schematics``: install KiCad, write what is committed, or check it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from device.errors import DarkrackError
+
+
+def main() -> int:
+    """Run one action; the exit status is 0, or 1 for what a person can put right."""
+    parser = argparse.ArgumentParser(prog="python -m hw_schematics", description="The module's schematic.")
+    parser.add_argument(
+        "action",
+        choices=("install", "write", "check"),
+        help="install: KiCad 9, where it is not; write: KiCad's files, pictures and parts; check: look whether all holds",
+    )
+    action = parser.parse_args().action
+    try:
+        if action == "install":
+            from hw_schematics.kicad import install
+
+            install()
+        elif action == "write":
+            from hw_schematics.schematic import write
+
+            for path in write():
+                print(path)
+        else:
+            from hw_schematics.check import report
+
+            print(report())
+    except DarkrackError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
