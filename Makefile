@@ -9,10 +9,10 @@ BIN := .venv/bin
 BUNDLES := $(wildcard models/*.rack)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench check test system clean
+.PHONY: help demo bench check test hardware schematic kicad system clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/base.stamp  ## hear it: set up .venv without torch, write out/demo.wav and out/demo.png
 	$(BIN)/darkrack demo
@@ -28,6 +28,16 @@ check: .venv/dev.stamp  ## formatting, lint and types
 # Two processes with one thread each: more threads than cores make torch, BLAS and numba slower, not faster.
 test: system .venv/dev.stamp  ## set up everything, torch included, and run all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+# The same tests are part of `make test`, which leaves them out where KiCad is not.
+hardware: kicad  ## install KiCad 9 where it is not, and check the module's schematic
+	DARKRACK_REQUIRE_ALL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/test_hw_*.py
+
+schematic: kicad  ## write what is made from the schematic's drawings: KiCad's files, pictures, bill of materials
+	$(BIN)/python -m hw_schematics write
+
+kicad: .venv/dev.stamp
+	$(BIN)/python -m hw_schematics install
 
 # What the tests run that pip does not bring: fluidsynth renders (they make their own small SoundFont), chromium looks at
 # a page, JACK's dummy driver is a sound card and carries MIDI, valgrind counts the instructions of the callback, linked

@@ -14,7 +14,7 @@ def main() -> int:
     parser.add_argument(
         "action",
         choices=("install", "write", "check"),
-        help="install: KiCad 9, where it is not; write: KiCad's files, pictures and parts; check: look whether all holds",
+        help="install: KiCad 9, where it is not; write: KiCad's files, pictures, parts; check: whether all holds",
     )
     action = parser.parse_args().action
     try:

@@ -1,4 +1,4 @@
-"""What has to hold between drawings, KiCad, the pin table and the firmware's profiles; each check returns what is wrong."""
+"""What has to hold between drawings, KiCad, pin table and profiles; each check returns what is wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ OFFSET_WITHIN_V = 0.005  # at the pin
 def stale() -> list[str]:
     """KiCad's files in the clone that are not what is drawn."""
     drawn, there = kicad_files(draw.module()), committed_files()
-    return [f"{name}: not as drawn" for name in sorted({*drawn, *there}) if drawn.get(name) != there.get(name)]
+    return [
+        f"{name}: not as drawn" for name in sorted({*drawn, *there}) if drawn.get(name) != there.get(name)
+    ]
 
 
 def in_the_way() -> list[str]:
@@ -44,9 +46,13 @@ def _chip(name: str, chip: Chip | None, netlist: Netlist, intended: Intended) ->
     found = []
     line = line_of(netlist, f"{want.part}.{want.select}")
     if chip.model != want.model or netlist.components[want.part].symbol != want.model:
-        found.append(f"chip.{name}: {chip.model} in the profile, {netlist.components[want.part].symbol} on the board")
+        found.append(
+            f"chip.{name}: {chip.model} in the profile, {netlist.components[want.part].symbol} on the board"
+        )
     if chip.chip_select != f"D{line}":
-        found.append(f"chip.{name}: selected by {chip.chip_select} in the profile, by GPIO{line} on the board")
+        found.append(
+            f"chip.{name}: selected by {chip.chip_select} in the profile, by GPIO{line} on the board"
+        )
     if chip.reference_v != want.reference_v:
         found.append(f"chip.{name}: {chip.reference_v:g} V in the profile, {want.reference_v:g} V intended")
     return found
@@ -83,8 +89,13 @@ def profile_differences(profile: Profile, netlist: Netlist, intended: Intended) 
         if cv.channel != on_board:
             found.append(f"cv.{number}: channel {cv.channel} in the profile, {on_board} on the board")
         if cv.attenuverter is not None:
-            found.append(f"cv.{number}: scaled by pot {cv.attenuverter} in the profile, by {way.attenuverter} on the board")
-        found += _stage(f"cv.{number}", cv, stage(netlist, way, intended.chips["cv"].reference_v))
+            found.append(
+                f"cv.{number}: scaled by pot {cv.attenuverter} in the profile, by {way.attenuverter} on the board"
+            )
+        reference_v = intended.chips["cv"].reference_v
+        found += _stage(f"cv.{number}", cv, stage(netlist, way, reference_v))
+        gain, offset_v = stage(netlist, way, reference_v, place=0.0)
+        found += _stage(f"cv.{number} turned round", cv, (-gain, offset_v))
     lines = {number: gate.line for number, gate in profile.gates.items()}
     if lines != {number: line for number, (_, line) in intended.gates.items()}:
         found.append(f"gate: lines {lines} in the profile, {intended.gates} on the board")
@@ -164,10 +175,15 @@ def report() -> str:
     lines = [
         f"{len(netlist.components)} parts, {len(netlist.nets)} nets: as intended, no violation of KiCad's rules",
         *(
-            "{}: gain {:.4f}, offset {:.4f} V".format(name, *stage(netlist, way, intended.chips[chip].reference_v))
+            "{}: gain {:.4f}, offset {:.4f} V".format(
+                name, *stage(netlist, way, intended.chips[chip].reference_v)
+            )
             for name, (way, chip) in ways.items()
         ),
-        *(f"{name}: {value:.4g}" for name, value in figures(netlist).items()),
+        *(
+            f"{name}: {', '.join(f'{value:.4g}' for value in values)}"
+            for name, values in figures(netlist).items()
+        ),
         f"profiles {', '.join(PROFILES)}: as the board",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The sheets of the module, drawn: power, pitch, cv, knobs, gates, midi, audio, computer, controls, and the one above all.
+"""The sheets of the module, drawn one by one, and the one above them all.
 
 The hundreds of a reference are its sheet's page: R302 is on page 3. Coordinates are hw_schematics.drawing's.
 """
@@ -14,7 +14,7 @@ DATE, REVISION, COMPANY = "2026-11-21", "A (not built)", "Darkrack, Apache-2.0"
 
 
 # Where the words on the panel are written beside a part: from its origin; a pot's end there.
-PANEL_AT = {"J": (-1.5, -4.3), "RV": (-0.7, 0.5), "D": (1.6, 0.75), "SW": (0.0, -2.9)}
+PANEL_AT = {"J": (-1.5, -4.3), "RV": (-0.7, 0.5), "D": (1.6, 1.0), "SW": (0.0, -2.9)}
 
 
 Pins = tuple[tuple[float, str], ...]
@@ -30,12 +30,30 @@ class Pen:
         self.wire, self.say, self.nothing = self.sheet.wire, self.sheet.say, self.sheet.nothing
 
     def part(
-        self, symbol: Symbol, reference: str, key: str, at: Point, panel: str = "", **more: object
+        self,
+        symbol: Symbol,
+        reference: str,
+        key: str,
+        at: Point,
+        panel: str = "",
+        *,
+        unit: int = 1,
+        reference_by: Point = (0.0, 0.0),
+        value_by: Point = (0.0, 0.0),
     ) -> Placed:
-        """A part; ``panel``: what is written beside it on the module's face."""
+        """A part; ``panel``: what is written beside it on the module's face; the rest as for Sheet.place."""
         part = read_parts()[key]
         fields = {**part.fields(), **({"Panel": panel} if panel else {})}
-        placed: Placed = self.sheet.place(symbol, reference, part.value, at, fields=fields, **more)  # type: ignore[arg-type]
+        placed = self.sheet.place(
+            symbol,
+            reference,
+            part.value,
+            at,
+            unit=unit,
+            fields=fields,
+            reference_by=reference_by,
+            value_by=value_by,
+        )
         if panel:
             left, lift = PANEL_AT[symbol.prefix]
             words = text_box(panel, (0.0, 0.0), "left")
@@ -52,7 +70,7 @@ class Pen:
         """The symbol of a supply, or of ground, at the end of a wire; "-12VA up" where the wire comes from below."""
         self._rails += 1
         reference = f"#PWR{self._page}{self._rails:02d}"
-        self.sheet.place(look.RAILS[name], reference, name.split()[0], at, show_value=name != "GND")
+        self.sheet.place(look.RAILS[name], reference, name.partition(" ")[0], at, show_value=name != "GND")
         return at
 
     def ground(self, at: Point, down: float = 0.0) -> Point:
@@ -77,23 +95,19 @@ class Pen:
         self.ground(placed.pin("2"))
 
     def lying(
-        self,
-        reference: str,
-        key: str,
-        begin: Point,
-        end: Point,
-        symbol: Symbol = look.RESISTOR_LYING,
-        **more: object,
+        self, reference: str, key: str, begin: Point, end: Point, symbol: Symbol = look.RESISTOR_LYING
     ) -> Placed:
         """A resistor, or what lies like one, in the middle of a wire along x."""
         middle = int(begin[0] + end[0]) / 2  # on the grid of connections
-        placed = self.part(symbol, reference, key, (middle, begin[1]), **more)
+        placed = self.part(symbol, reference, key, (middle, begin[1]))
         left, right = (pin.number for pin in sorted(placed.symbol.units[1].pins, key=lambda pin: pin.x))
         self.wire(begin, placed.pin(left))
         self.wire(placed.pin(right), end)
         return placed
 
-    def down(self, reference: str, key: str, top: Point, length: float = 0.5, *, ground: bool = True) -> Placed:
+    def down(
+        self, reference: str, key: str, top: Point, length: float = 0.5, *, ground: bool = True
+    ) -> Placed:
         """A resistor standing ``length`` below a point of a wire, to ground if wanted."""
         placed = self.part(look.RESISTOR, reference, key, (top[0], top[1] + length + 1.5))
         self.wire(top, placed.pin("1"))
@@ -134,7 +148,6 @@ class Pen:
             else:
                 self.wire(begin, end)
             self.sheet.label(name, shape, end, "right")
-
 
 
 def power() -> Sheet:
@@ -244,7 +257,9 @@ def power() -> Sheet:
 
 def pitch() -> Sheet:
     """The reference, and the one input that is counted in cents."""
-    pen = Pen("pitch", "Pitch and reference", "V/oct: 0.15 V + 0.5 x jack at a 16-bit converter of its own", 3)
+    pen = Pen(
+        "pitch", "Pitch and reference", "V/oct: 0.15 V + 0.5 x jack at a 16-bit converter of its own", 3
+    )
     # reference
     pen.wire(pen.rail("+5V", (9, 14)), (10, 14))
     pen.lying("R301", "R_22", (10, 14), (16, 14))
@@ -277,17 +292,17 @@ def pitch() -> Sheet:
     summing = (26, 38)
     pen.pull_up("R303", "R_1M_precise", summing, 0.5, "VREF")
     pen.down("R304", "R_100k_precise", summing)
-    pen.capacitor("C304", "C_1n", (31, 38))
+    pen.capacitor("C304", "C_1n", (32.5, 38))
     amplifier = pen.part(look.AMPLIFIER, "U302", "OPA388", (39, 39))
     pen.wire(summing, amplifier.pin("3"))
     pen.rail("VREF", amplifier.pin("5"))
     pen.ground(amplifier.pin("2"))
-    pen.wire(amplifier.pin("1"), (44, 39), (44, 44), (34.5, 44), (34.5, 40), amplifier.pin("4"))
+    pen.wire(amplifier.pin("1"), (44, 39), (44, 44), (35.5, 44), (35.5, 40), amplifier.pin("4"))
     pen.capacitor("C305", "C_100n", (46, 31), 0.5, rail="VREF")
-    pen.lying("R305", "R_100", (44, 39), (53, 39))
-    pen.wire((53, 39), (59, 39))
-    pen.capacitor("C306", "C_2n2", (53, 39))
-    pen.test_point("TP302", "PITCH", (56.5, 39))
+    pen.lying("R305", "R_100", (44, 39), (51, 39))
+    pen.wire((51, 39), (59, 39))
+    pen.capacitor("C306", "C_2n2", (51, 39))
+    pen.test_point("TP302", "PITCH", (55, 39))
     converter = pen.part(look.ADS8325, "U303", "ADS8325", (60, 36))
     pen.wire((59, 39), converter.pin("2"))
     pen.wire(converter.pin("3"), (58, 41), (58, 45))
@@ -310,11 +325,11 @@ def pitch() -> Sheet:
     pen.pull_up("R307", "R_100k", (86, converter.pin("5")[1]), 1, "VREF")
     pen.note(
         "From jack to code",
-        "At U302's input the conductances of R302 (jack), R303 (VREF) and R304 (ground) share: gain = G302 / sum = 0.500,\n"
-        "offset = 3.3 V x G303 / sum = 0.150 V. 0 V at the jack is C2 and lies off the rail, where it can be measured;\n"
-        "-0.3 to 6.3 V fit under the reference. Input resistance 138 kOhm. An open jack is switched to ground: C2.\n"
-        "±12 V at the jack, powered or not: 12 V / 90.9 kOhm = 0.13 mA into U302's clamps, which stand 10 mA; no Schottky\n"
-        "diode here, because its leakage times 45 kOhm would be heard. C304: 3.5 kHz; to 1 cent of a 5 V step in 0.4 ms.",
+        "At U302's input the conductances of R302 (jack), R303 (VREF) and R304 (ground) share: gain = G302 / sum\n"
+        "= 0.500, offset = 3.3 V x G303 / sum = 0.150 V. 0 V at the jack is C2 and lies off the rail, where it can be\n"
+        "measured; -0.3 to 6.3 V fit under the reference. Input resistance 182 kOhm. An open jack: ground, C2.\n"
+        "±12 V at the jack, powered or not: 12 V / 90.9 kOhm = 0.13 mA into U302's clamps, which stand 10 mA; no\n"
+        "Schottky diode here: its leakage times 45 kOhm would be heard. C304: 3.5 kHz; to a cent of 5 V in 0.4 ms.",
         (8, 50),
     )
     return pen.sheet
@@ -328,20 +343,17 @@ def cv() -> Sheet:
     steps = [2.0, *(row + 2 - top for row in rows), *(42.0, 43.0, 44.0, 45.0)]
     converter = pen.part(look.mcp3x08("MCP3208", steps, 47), "U403", "MCP3208", (80, top))
     for number, y in enumerate(rows, start=1):
-        amplifier_unit, buffer_unit = number, number
         jack = pen.part(look.JACK_IN, f"J40{number}", "Jack_mono", (8.5, y + 1), f"CV {number}")
         pen.jack_ground(jack, "TN", "S")
         tip = (14, y)
         pen.wire(jack.pin("T"), tip)
-        pot = pen.part(look.POT, f"RV40{number}", "Pot_100k", (16, y + 5), f"CV {number} -/+", justify="right")
+        pot = pen.part(look.POT, f"RV40{number}", "Pot_100k", (16, y + 5), f"CV {number} -/+")
         pen.wire(tip, (16, y), pot.pin("3"))
         pen.ground(pot.pin("1"))
         base = 10 * number
         pen.lying(f"R4{base + 1}", "R_100k", (16, y), (24.5, y))
         pen.lying(f"R4{base + 2}", "R_100k", pot.pin("2"), (23.5, y + 5))
-        inverter = pen.part(
-            look.QUAD_TL074, "U401", "TL074", (28, y + 1), unit=amplifier_unit
-        )
+        inverter = pen.part(look.QUAD_TL074, "U401", "TL074", (28, y + 1), unit=number)
         plus, minus, out = {1: ("3", "2", "1"), 2: ("5", "6", "7"), 3: ("10", "9", "8")}[number]
         pen.wire((24.5, y), inverter.pin(minus))
         pen.wire((23.5, y + 5), (23.5, y + 2), inverter.pin(plus))
@@ -353,9 +365,11 @@ def cv() -> Sheet:
         pen.pull_up(f"R4{base + 5}", "R_137k", node, 0.5, "VREF")
         pen.down(f"R4{base + 6}", "R_383k", node)
         pen.capacitor(f"C40{number}", "C_220p", (46, y + 1), 1.5)
-        follower = pen.part(look.QUAD_MCP6004, "U402", "MCP6004", (54, y + 2), unit=buffer_unit)
+        follower = pen.part(look.QUAD_MCP6004, "U402", "MCP6004", (54, y + 2), unit=number)
         pen.wire(node, follower.pin(plus))
-        pen.wire(follower.pin(out), (58, y + 2), (58, y + 6.5), (49.5, y + 6.5), (49.5, y + 3), follower.pin(minus))
+        pen.wire(
+            follower.pin(out), (58, y + 2), (58, y + 6.5), (49.5, y + 6.5), (49.5, y + 3), follower.pin(minus)
+        )
         pen.lying(f"R4{base + 7}", "R_470", (58, y + 2), (66, y + 2))
         pen.wire((66, y + 2), converter.pin(str(number + 1)))
         pen.capacitor(f"C40{number + 3}", "C_100n", (68, y + 2))
@@ -415,10 +429,14 @@ def cv() -> Sheet:
 
 def knobs() -> Sheet:
     """Eight pots on the 10-bit converter."""
-    pen = Pen("knobs", "Knobs", "Eight pots; converter and pots share one supply, so that only the ratio counts", 5)
+    pen = Pen(
+        "knobs", "Knobs", "Eight pots; converter and pots share one supply, so that only the ratio counts", 5
+    )
     rows = [13.0 + 6.5 * row for row in range(8)]
     top = 10.0
-    converter = pen.part(look.mcp3x08("MCP3008", [row - top for row in rows], 52), "U501", "MCP3008", (60, top))
+    converter = pen.part(
+        look.mcp3x08("MCP3008", [row - top for row in rows], 52), "U501", "MCP3008", (60, top)
+    )
     pen.wire(pen.rail("+3V3", (8, 7.5)), (9, 7.5))
     pen.lying("FB501", "FB_small", (9, 7.5), (14, 7.5), look.FERRITE_LYING)
     pen.wire((14, 7.5), (80, 7.5))
@@ -460,7 +478,12 @@ def knobs() -> Sheet:
 
 def gates() -> Sheet:
     """Two gates or triggers."""
-    pen = Pen("gates", "Gates", "High above about 2.5 V, low below about 1.2 V; 5 to 12 V gates, ±12 V is no harm", 6)
+    pen = Pen(
+        "gates",
+        "Gates",
+        "Gates and triggers of 5 to 12 V: on above 3.2 V, off below 0.9 V; ±12 V is no harm",
+        6,
+    )
     for number, y in ((1, 15.0), (2, 37.0)):
         jack = pen.part(look.JACK_IN, f"J60{number}", "Jack_mono", (12, y + 1), f"GATE {number}")
         pen.jack_ground(jack, "TN", "S")
@@ -490,10 +513,11 @@ def gates() -> Sheet:
     pen.capacitor("C603", "C_100n", (26, 56), 0.5, rail="+3V3")
     pen.note(
         "From gate to line",
-        "R611 and R612 divide by 1.47. At 12 V the node would reach 8.2 V: D601 holds it 0.3 V above +3V3 with 0.2 mA,\n"
-        "and at -12 V 0.3 V below ground. U601 steps with 0.6 to 1 V of hysteresis, in phase: the line is high while\n"
-        "the gate is. R614 and R624: should a program make the line an output, 3.3 mA flow and nothing is hurt.",
-        (34, 53),
+        "R611 and R612 divide by 1.47. U601 steps up between 1.3 and 2.2 V, down between 0.6 and 1.5 V (data sheet,\n"
+        "3 V): at the jack on between 1.9 and 3.2 V, off between 0.9 and 2.2 V. In phase: the line is high while the\n"
+        "gate is. At 12 V the node would reach 8.2 V: D601 holds it 0.3 V above +3V3 with 0.2 mA, and at -12 V 0.3 V\n"
+        "below ground. R614, R624: should a program make the line an output, 3.3 mA flow and nothing is hurt.",
+        (9, 65),
     )
     return pen.sheet
 
@@ -556,9 +580,10 @@ def midi() -> Sheet:
     pen.ground((86, y - 3))
     pen.note(
         "Out",
-        "Idle is high and no current flows, also while the computer is off (R704). A low lets 4.7 mA from +5 V through R707,\n"
-        "the receiver, R706, Q701 and R705 into U702. +12 V on the tip: Q701 is a source follower then, and R705 limits it\n"
-        "to 14 mA; -12 V: D702 blocks. +12 V on the ring: D703 blocks; -12 V: 76 mA through R707, which stands 2 W.",
+        "Idle is high and no current flows, also while the computer is off (R704). A low lets 4.7 mA from +5 V\n"
+        "through R707, the receiver, R706, Q701 and R705 into U702. +12 V on the tip: Q701 follows its gate\n"
+        "then, and R705 limits it to 14 mA; -12 V: D702 blocks. +12 V on the ring: D703 blocks; -12 V: 76 mA\n"
+        "through R707, which stands 2 W.",
         (12, 53),
     )
     return pen.sheet
@@ -628,7 +653,9 @@ def audio() -> Sheet:
         pen.wire(second.pin(minus2), (74, y + 6), (74, y + 9))
         pen.lying(f"R8{base + 2}", "R_7k68", (74, y + 9), (82, y + 9))
         pen.down(f"R8{base + 3}", "R_10k", (74, y + 9))
-        clamp = pen.part(look.CLAMP, f"D8{base + 1}", "D_BAV99", (88, y + 5), reference_by=(0, -1), value_by=(0, -1))
+        clamp = pen.part(
+            look.CLAMP, f"D8{base + 1}", "D_BAV99", (88, y + 5), reference_by=(0, -1), value_by=(0, -1)
+        )
         pen.wire((82, y + 5), clamp.pin("3"))
         pen.rail("+12VA", clamp.pin("2"))
         pen.rail("-12VA", clamp.pin("1"))
@@ -641,7 +668,9 @@ def audio() -> Sheet:
         pen.ground((105.5, y + 11.5))
         # line: from the follower
         up = 16.5 if side == "L" else 43.5
-        tap = pen.part(look.CLAMP, f"D8{base + 2}", "D_BAV99", (88, up), reference_by=(0, -1), value_by=(0, -1))
+        tap = pen.part(
+            look.CLAMP, f"D8{base + 2}", "D_BAV99", (88, up), reference_by=(0, -1), value_by=(0, -1)
+        )
         pen.wire((71, y + 4), (71, up), tap.pin("3"))
         pen.rail("+12VA", tap.pin("2"))
         pen.rail("-12VA", tap.pin("1"))
@@ -681,7 +710,8 @@ LINES = {
     29: ("CS_KNOBS", "output", "R904"), 31: ("CS_CV", "output", "R905"), 33: ("CS_PITCH", "output", "R906"),
     35: ("I2S_LRCK", "output", "R907"), 37: ("LED2", "output", "R908"),
     8: ("MIDI_TX", "output", "R909"), 10: ("MIDI_RX", "input", ""), 12: ("I2S_BCK", "output", "R910"),
-    16: ("ENC_A", "input", ""), 18: ("ENC_B", "input", ""), 22: ("ENC_SW", "input", ""), 40: ("I2S_DATA", "output", "R911"),
+    16: ("ENC_A", "input", ""), 18: ("ENC_B", "input", ""), 22: ("ENC_SW", "input", ""),
+    40: ("I2S_DATA", "output", "R911"),
 }  # fmt: skip
 
 
@@ -725,24 +755,22 @@ def computer() -> Sheet:
     pen.rail("+3V3", (40, at[8]))
     pen.nothing(header.pin("27"), header.pin("28"))
     # what the firmware does not use
-    bus = pen.part(
-        look.strip("Header_1x5", "right", [(at[row] - at[0] + 1, str(row + 1), name) for row, name in enumerate(
-            ("3V3", "SDA", "SCL", "GPIO4", "GND"))], 12), "J902", "Header_i2c", (14, at[0] - 1),
-    )  # fmt: skip
+    names = dict(enumerate(("3V3", "SDA", "SCL", "GPIO4", "GND")))
+    steps = [(at[row] - at[0] + 1, str(row + 1), name) for row, name in names.items()]
+    bus = pen.part(look.strip("Header_1x5", "right", steps, 12), "J902", "Header_i2c", (14, at[0] - 1))
     for row, number in enumerate((1, 3, 5, 7, 9), start=1):
         pen.wire(header.pin(str(number)), bus.pin(str(row)))
     pen.wire((36, at[0]), pen.rail("+3V3", (36, at[0] - 1)))
     pen.driven((30, at[0]))
     pen.test_point("TP901", "+3V3", (26, at[0]))
     pen.ground((40, at[4]))
-    spare_rows = (11, 12, 15, 16, 17, 18)
-    spare = pen.part(
-        look.strip("Header_1x6", "left", [(at[row] - at[11] + 1, str(number), name) for number, (row, name) in enumerate(
-            zip(spare_rows, ("GPIO8", "GPIO7", "GPIO12", "GND", "GPIO16", "GPIO20"), strict=True), start=1)], 19.5),
-        "J903", "Header_spare", (86, at[11] - 1),
-    )  # fmt: skip
-    for number, pin in enumerate((24, 26, 32, 34, 36, 38), start=1):
-        pen.wire(header.pin(str(pin)), spare.pin(str(number)))
+    names = {11: "GPIO8", 12: "GPIO7", 15: "GPIO12", 16: "GND", 17: "GPIO16", 18: "GPIO20"}
+    steps = [
+        (at[row] - at[11] + 1, str(number), name) for number, (row, name) in enumerate(names.items(), start=1)
+    ]
+    spare = pen.part(look.strip("Header_1x6", "left", steps, 19.5), "J903", "Header_spare", (89, at[11] - 1))
+    for number, there in enumerate((24, 26, 32, 34, 36, 38), start=1):
+        pen.wire(header.pin(str(there)), spare.pin(str(number)))
     pen.ground((60, at[16]))
     pen.note(
         "Every line",
@@ -803,14 +831,16 @@ def controls() -> Sheet:
 
 def module() -> Sheet:
     """All sheets, and the wires between them."""
-    pen = Pen("darkrack", "Darkrack: the module", "A neural instrument for Eurorack; see hw_schematics/README.md", 1)
+    pen = Pen(
+        "darkrack", "Darkrack: the module", "A neural instrument for Eurorack; see hw_schematics/README.md", 1
+    )
     drawn = {
         sheet.name: sheet
         for sheet in (power(), pitch(), cv(), knobs(), gates(), midi(), audio(), computer(), controls())
     }
     boxes: dict[str, Subsheet] = {}
 
-    def box(name: str, at: Point, size: Point, words: str, left: Pins = (), right: Pins = ()) -> None:
+    def box(name: str, at: Point, size: Point, words: str, *, left: Pins = (), right: Pins = ()) -> None:
         """A sheet's box; ``left`` and ``right``: how far down which of its labels comes out."""
         shapes = {label.name: label.shape for label in drawn[name].labels}
         pins = [SubsheetPin(label, shapes[label], "left", down) for down, label in left]
@@ -834,7 +864,12 @@ def module() -> Sheet:
     box("midi", (88, 24), (20, 6), "MIDI IN, MIDI OUT\nTRS type A", left=((2, "MIDI_RX"), (4, "MIDI_TX")))
     box("audio", (88, 40), (20, 8), "OUT L, OUT R\nLINE, LEVEL\nI2S converter",
         left=((2, "I2S_BCK"), (4, "I2S_LRCK"), (6, "I2S_DATA")))  # fmt: skip
-    own = [(boxes[name], pin) for name in ("pitch", "cv", "knobs") for pin in boxes[name].pins if pin.name not in bus]
+    own = [
+        (boxes[name], pin)
+        for name in ("pitch", "cv", "knobs")
+        for pin in boxes[name].pins
+        if pin.name not in bus
+    ]
     own += [(boxes["knobs"], pin) for pin in boxes["knobs"].pins if pin.name in bus]
     own += [(boxes[name], pin) for name in ("gates", "controls") for pin in boxes[name].pins]
     there = [(boxes[name], pin) for name in ("midi", "audio") for pin in boxes[name].pins]

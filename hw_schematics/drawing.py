@@ -1,13 +1,15 @@
 """What is drawn on a sheet: symbols, wires, labels and words, and whether any two of them are in each other's way.
 
 Everything is measured in grid units of 2.54 mm, x to the right and y downwards, so that pins lie on halves of whole
-numbers and meet. `hw_schematics.kicad_file` writes a sheet in KiCad's format. A symbol is never turned or mirrored: where
-a part is wanted lying down there is a symbol that lies. So no text turns with it, and what is drawn is what is meant.
+numbers and meet. `hw_schematics.kicad_file` writes a sheet in KiCad's format. A symbol is never turned or
+mirrored: where a part is wanted lying down there is a symbol that lies. So no text turns with it, and what
+is drawn is what is meant.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -16,7 +18,10 @@ TEXT_MM = 1.27  # of fields and labels; at A4 as high as a newspaper's
 CHAR_WIDTH = 0.95  # of a character of KiCad's own font, in its height; measured on the rendered sheets
 PAPER = (297.0 / GRID_MM, 210.0 / GRID_MM)
 FRAME = 12.0 / GRID_MM  # of the drawing sheet, with its letters
-TITLE_BLOCK = (PAPER[0] - 120.0 / GRID_MM, PAPER[1] - 46.0 / GRID_MM)  # what lies right of and below it is the title's
+TITLE_BLOCK = (
+    PAPER[0] - 120.0 / GRID_MM,
+    PAPER[1] - 46.0 / GRID_MM,
+)  # what lies right of and below it is the title's
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -193,7 +198,7 @@ class Sheet:
 
         The turn comes at the end: first along x, then along y.
         """
-        for begin, end in zip(points, points[1:], strict=False):
+        for begin, end in itertools.pairwise(points):
             corner = (end[0], begin[1])
             for one, other in ((begin, corner), (corner, end)):
                 if one != other:
@@ -233,7 +238,9 @@ class Sheet:
         found = set()
         for point in {*pins, *ends}:
             through = sum(_inside(point, wire) for wire in self.wires)
-            if ends.count(point) + pins.count(point) + 2 * through >= 3 and (through or ends.count(point) > 1):
+            if ends.count(point) + pins.count(point) + 2 * through >= 3 and (
+                through or ends.count(point) > 1
+            ):
                 found.add(point)
         return sorted(found)
 
@@ -244,7 +251,7 @@ class Sheet:
         for begin, end in self.wires:
             stops = [begin, *(cut for cut in cuts if _inside(cut, (begin, end))), end]
             stops.sort(reverse=begin > end)
-            found += list(zip(stops, stops[1:], strict=False))
+            found += list(itertools.pairwise(stops))
         return list(dict.fromkeys(found))
 
 
@@ -277,7 +284,11 @@ def _label_box(label: Label) -> Box:
     """A flag: half a height of arrow, and the name."""
     lead = TEXT_MM * 1.2 / GRID_MM
     left, top, right, bottom = text_box(label.name, label.at, "left" if label.to == "right" else "right")
-    return (left + lead, top, right + lead, bottom) if label.to == "right" else (left - lead, top, right - lead, bottom)
+    return (
+        (left + lead, top, right + lead, bottom)
+        if label.to == "right"
+        else (left - lead, top, right - lead, bottom)
+    )
 
 
 def _shrunk(box: Box, by: float) -> Box:
@@ -321,7 +332,11 @@ def things(sheet: Sheet) -> Iterator[Thing]:
         for number, edge in enumerate(((left, top, left, bottom), (right, top, right, bottom))):
             yield Thing("edge", f"{box_of.sheet.title} {number}", edge)
         yield Thing("text", box_of.sheet.title, text_box(box_of.sheet.title, (left, top - 0.5), "left", 1.5))
-        yield Thing("text", box_of.sheet.name, text_box(f"File: {box_of.sheet.name}.kicad_sch", (left, bottom + 0.4), "left", 1.0))
+        yield Thing(
+            "text",
+            box_of.sheet.name,
+            text_box(f"File: {box_of.sheet.name}.kicad_sch", (left, bottom + 0.4), "left", 1.0),
+        )
         for pin in box_of.pins:
             lead = TEXT_MM * 1.2 / GRID_MM * (1 if pin.side == "left" else -1)
             x, y = box_of.pin(pin.name)
@@ -331,7 +346,7 @@ def things(sheet: Sheet) -> Iterator[Thing]:
 
 
 def collisions(sheet: Sheet) -> list[str]:
-    """What lies on something else: text on anything, a body on a body, a wire through a body, anything off the sheet."""
+    """What lies on something else: text on anything, bodies on bodies and wires, anything off the sheet."""
     found = []
     everything = list(things(sheet))
     for number, one in enumerate(everything):

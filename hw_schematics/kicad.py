@@ -52,16 +52,18 @@ def install() -> None:
     if is_there():
         return
     hint = "install KiCad 9 (kicad.org) so that kicad-cli is in the path, or run this as root on Debian"
-    if os.geteuid() != 0 or shutil.which("debootstrap") is None:
-        raise DarkrackError("kicad-cli", "KiCad 9, or root and debootstrap to install it", "neither", hint)
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise DarkrackError("kicad-cli", "KiCad 9, or root on Debian to install it", "neither", hint)
     cache().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kicad9.", dir=cache().parent) as made:
         root = Path(made) / "root"
-        steps = (
+        steps: tuple[tuple[str, ...], ...] = (
             ("debootstrap", "--variant=minbase", RELEASE, str(root)),
             ("chroot", str(root), "apt-get", "install", "-q", "-y", "--no-install-recommends", *PACKAGES),
             ("chroot", str(root), "apt-get", "clean"),
         )
+        if shutil.which("debootstrap") is None:
+            steps = (("apt-get", "update", "-q"), ("apt-get", "install", "-q", "-y", "debootstrap"), *steps)
         for step in steps:
             done = subprocess.run(
                 step,
@@ -72,7 +74,9 @@ def install() -> None:
             )
             if done.returncode:
                 said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-                raise DarkrackError(" ".join(step[:4]), "a step that ends well", said[-1] if said else "none", hint)
+                raise DarkrackError(
+                    " ".join(step[:4]), "a step that ends well", said[-1] if said else "none", hint
+                )
         if cache().exists():
             shutil.rmtree(cache())
         root.rename(cache())

@@ -1,7 +1,7 @@
 """Sheets written in KiCad 9's format (`sexpr-schematic`, version 20250114), byte by byte the same every time.
 
-KiCad gives everything an identifier; here it is a hash of what the thing is and where it stands, so that a change of one
-wire changes one line of the file.
+KiCad gives everything an identifier; here it is a hash of what the thing is and where it stands, so that a change of
+one wire changes one line of the file.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def _up(point: Point) -> Point:
 def library_text(symbols: Iterable[Symbol]) -> str:
     """The library with these symbols, for whoever opens the sheets in KiCad."""
     body = "\n".join(symbol_text(symbol) for symbol in symbols)
-    return f'(kicad_symbol_lib (version 20241209) (generator "darkrack") (generator_version "9.0")\n{body}\n)\n'
+    return (
+        f'(kicad_symbol_lib (version 20241209) (generator "darkrack") (generator_version "9.0")\n{body}\n)\n'
+    )
 
 
 # ---- sheets ----
@@ -190,7 +192,9 @@ def sheet_text(sheet: Sheet, project: str, root: Sheet, title_block: Mapping[str
             f" (uuid {_text(identifier(sheet.name, 'junction', point))}))"
         )
     for point in sheet.unconnected:
-        lines.append(f"(no_connect (at {_at(point)}) (uuid {_text(identifier(sheet.name, 'nothing', point))}))")
+        lines.append(
+            f"(no_connect (at {_at(point)}) (uuid {_text(identifier(sheet.name, 'nothing', point))}))"
+        )
     for begin, end in sheet.segments():
         lines.append(
             f"(wire (pts (xy {_at(begin)}) (xy {_at(end)})) (stroke (width 0) (type default))"

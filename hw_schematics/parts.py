@@ -1,4 +1,4 @@
-"""What each part is: value, order number, package; read from ``parts.toml``, and put into the fields of the schematic."""
+"""What each part is: value, order number, package; read from ``parts.toml`` for the fields of the schematic."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The schematic as files: what is committed, what KiCad makes of it, and whether the two still belong together.
 
-The drawings (`hw_schematics.draw`) are the source. ``schematic/`` holds KiCad's files, ``sheets/`` the pictures, ``bom.csv``
-the parts; all are written by ``make schematic`` and compared with the drawings by the tests.
+The drawings (`hw_schematics.draw`) are the source. ``schematic/`` holds KiCad's files, ``sheets/`` the pictures,
+``bom.csv`` the parts; all are written by ``make schematic`` and compared with the drawings by the tests.
 """
 
 from __future__ import annotations
@@ -69,12 +69,17 @@ def smaller(svg: str) -> str:
     So the same drawing makes the same file, of a third of the size. Numbers keep two decimals: 0.01 mm.
     """
     svg = re.sub(r"\.svg date [^<]*</title>", "</title>", svg)
-    svg = re.sub(r'<g class="stroked-text"><desc>KiCad E\.D\.A\.[^<]*</desc>.*?</g>', "", svg, flags=re.DOTALL)
+    svg = re.sub(
+        r'<g class="stroked-text"><desc>KiCad E\.D\.A\.[^<]*</desc>.*?</g>', "", svg, flags=re.DOTALL
+    )
     svg = re.sub(r'<text [^>]*opacity="0"[^>]*>[^<]*</text>\s*', "", svg)
     svg = re.sub(r"(\d+\.\d\d)\d+", r"\1", svg)
     svg = re.sub(r"[ \t]*\n\s*", " ", svg)
     svg = _PATHS.sub(_joined, svg)
-    return re.sub(r"(<(?:g|/g|path|circle|rect|title|desc)\b)", r"\n\1", svg).replace("\n\n", "\n").strip() + "\n"
+    return (
+        re.sub(r"(<(?:g|/g|path|circle|rect|title|desc)\b)", r"\n\1", svg).replace("\n\n", "\n").strip()
+        + "\n"
+    )
 
 
 def _joined(paths: re.Match[str]) -> str:
@@ -97,10 +102,10 @@ def _joined(paths: re.Match[str]) -> str:
 
 def pictures(kicad: Kicad, root: Sheet) -> dict[str, str]:
     """Every sheet as SVG: file name -> text."""
-    names = {
-        f"{draw.PROJECT}.svg" if sheet is root else f"{draw.PROJECT}-{sheet.title}.svg": f"{sheet.page:02d}-{sheet.name}.svg"
-        for sheet in sheets_of(root)
-    }  # fmt: skip
+    names = {}
+    for sheet in sheets_of(root):
+        ending = "" if sheet is root else f"-{sheet.title}"  # as KiCad names it
+        names[f"{draw.PROJECT}{ending}.svg"] = f"{sheet.page:02d}-{sheet.name}.svg"
     return {names[name]: smaller(text) for name, text in kicad.svg().items()}
 
 

@@ -64,12 +64,22 @@ def _standing(name: str, prefix: str, shapes: Sequence[Shape], *, reach: float, 
 RESISTOR_LYING = _lying("R_lying", "R", [rectangle(-1, -0.4, 1, 0.4)])
 RESISTOR = _standing("R", "R", [rectangle(-0.4, -1, 0.4, 1)], reach=1.5, body=1, wide=0.4)
 CAPACITOR = _standing(
-    "C", "C", [line((-0.8, -0.15), (0.8, -0.15)), line((-0.8, 0.15), (0.8, 0.15))], reach=1, body=0.15, wide=0.8
+    "C",
+    "C",
+    [line((-0.8, -0.15), (0.8, -0.15)), line((-0.8, 0.15), (0.8, 0.15))],
+    reach=1,
+    body=0.15,
+    wide=0.8,
 )
 CAPACITOR_LYING = _lying(
     "C_lying",
     "C",
-    [line((-0.15, -0.8), (-0.15, 0.8)), line((0.15, -0.8), (0.15, 0.8)), line((-1, 0), (-0.15, 0)), line((0.15, 0), (1, 0))],
+    [
+        line((-0.15, -0.8), (-0.15, 0.8)),
+        line((0.15, -0.8), (0.15, 0.8)),
+        line((-1, 0), (-0.15, 0)),
+        line((0.15, 0), (1, 0)),
+    ],
     high=0.8,
 )
 CAPACITOR_POLAR = _standing(
@@ -80,7 +90,9 @@ CAPACITOR_POLAR = _standing(
     reach=1, body=0.3, wide=0.8, names=("+", "-"),
 )  # fmt: skip
 INDUCTOR_LYING = _lying("L_lying", "L", [Shape("box", ((-1, -0.3), (1, 0.3)), filled="outline")], high=0.3)
-FERRITE_LYING = _lying("FB_lying", "FB", [rectangle(-1, -0.4, 1, 0.4), line((-0.5, 0.7), (0.5, -0.7))], high=0.7)
+FERRITE_LYING = _lying(
+    "FB_lying", "FB", [rectangle(-1, -0.4, 1, 0.4), line((-0.5, 0.7), (0.5, -0.7))], high=0.7
+)
 FUSE_LYING = _lying(
     "Polyfuse_lying",
     "F",
@@ -101,20 +113,21 @@ def _diode(side: str, *, schottky: bool = False, led: bool = False) -> Symbol:
         for shift in (0.0, 0.5):
             shapes.append(line((0.1 + shift, -0.7), (0.6 + shift, -1.3)))
             shapes.append(solid((0.6 + shift, -1.3), (0.3 + shift, -1.15), (0.52 + shift, -0.98)))
-    turn = {
-        "right": lambda x, y: (x, y),
-        "left": lambda x, y: (-x, y),
-        "up": lambda x, y: (-y, -x),
-        "down": lambda x, y: (-y, x),
-    }[side]
-    turned = [Shape(s.kind, tuple(turn(*p) for p in s.points), s.size, s.filled, s.words) for s in shapes]
+
+    def turn(x: float, y: float) -> Point:
+        """From lying to the right to the side that is wanted."""
+        return {"right": (x, y), "left": (-x, y), "up": (-y, -x), "down": (-y, x)}[side]
+
+    turned = [Shape(one.kind, tuple(turn(*at) for at in one.points), one.size, one.filled) for one in shapes]
     kind = "LED" if led else "D_Schottky" if schottky else "D"
     high = 1.3 if led else 0.6
     if side in ("right", "left"):
         numbers, names = (("2", "1"), ("A", "K")) if side == "right" else (("1", "2"), ("K", "A"))
         return _lying(f"{kind}_{side}", "D", turned, high=high, numbers=numbers, names=names)
     numbers, names = (("1", "2"), ("K", "A")) if side == "up" else (("2", "1"), ("A", "K"))
-    return _standing(f"{kind}_{side}", "D", turned, reach=1.5, body=1, wide=high, numbers=numbers, names=names)
+    return _standing(
+        f"{kind}_{side}", "D", turned, reach=1.5, body=1, wide=high, numbers=numbers, names=names
+    )
 
 
 DIODE_UP = _diode("up")
@@ -174,7 +187,11 @@ def quad_amplifier(name: str, tops: str) -> Symbol:
         for number, (which, top) in enumerate(zip(pins, tops, strict=True), start=1)
     }
     supply = (Pin("4", "V+", "power_in", 0, -2, "down"), Pin("11", "V-", "power_in", 0, 2, "up"))
-    box = (Shape("box", ((-0.8, -1), (0.8, 1)), filled="background"), word("V+", 0, -0.6, 1.0), word("V-", 0, 0.6, 1.0))
+    box = (
+        Shape("box", ((-0.8, -1), (0.8, 1)), filled="background"),
+        word("V+", 0, -0.6, 1.0),
+        word("V-", 0, 0.6, 1.0),
+    )
     units[5] = Unit(supply, box, (-0.8, -1, 0.8, 1), (1.1, -0.4), (1.1, 0.4))
     return Symbol(name, "U", units, pin_numbers=True)
 
@@ -192,7 +209,10 @@ AMPLIFIER = _single_amplifier()
 QUAD_TL074 = quad_amplifier("TL074", "---+")
 QUAD_MCP6004 = quad_amplifier("MCP6004", "++++")
 QUAD_OPA1679 = quad_amplifier("OPA1679", "++++")
-_STEP = (line((-1.0, 0.3), (-0.5, 0.3), (-0.5, -0.3), (0.0, -0.3)), line((-0.7, 0.3), (-0.3, 0.3), (-0.3, -0.3)))
+_STEP = (
+    line((-1.0, 0.3), (-0.5, 0.3), (-0.5, -0.3), (0.0, -0.3)),
+    line((-0.7, 0.3), (-0.3, 0.3), (-0.3, -0.3)),
+)
 _BUFFER = Shape("line", ((-1.5, -1.5), (-1.5, 1.5), (1.2, 0), (-1.5, -1.5)), filled="background")
 
 
@@ -336,7 +356,8 @@ OPTOCOUPLER = box(
     bottom=[(4, "3", "NC", "no_connect")],
     size=(8, 5),
     shapes=[
-        line((0, 1), (2.3, 1), (2.3, 4), (0, 4)), solid((1.8, 2.1), (2.8, 2.1), (2.3, 2.9)), line((1.8, 2.9), (2.8, 2.9)),
+        line((0, 1), (2.3, 1), (2.3, 4), (0, 4)),
+        solid((1.8, 2.1), (2.8, 2.1), (2.3, 2.9)), line((1.8, 2.9), (2.8, 2.9)),
         line((3.2, 2.2), (4.1, 2.2)), line((3.2, 2.8), (4.1, 2.8)),
         solid((4.1, 2.2), (3.8, 2.05), (3.8, 2.35)), solid((4.1, 2.8), (3.8, 2.65), (3.8, 2.95)),
     ],
@@ -350,7 +371,8 @@ def _jack(name: str, poles: Sequence[str], wires: str) -> Symbol:
     """A 3.5 mm jack whose wires leave to the "right" or "left"."""
     away = 1 if wires == "right" else -1
     pins = tuple(
-        Pin(pole, pole, PASSIVE, 2.5 * away, _JACK_PINS[pole], "left" if away > 0 else "right", 1.0) for pole in poles
+        Pin(pole, pole, PASSIVE, 2.5 * away, _JACK_PINS[pole], "left" if away > 0 else "right", 1.0)
+        for pole in poles
     )
     shapes: list[Shape] = [
         Shape("box", ((-1.5, -1.5), (1.5, 1.5)), filled="background"),
@@ -363,7 +385,10 @@ def _jack(name: str, poles: Sequence[str], wires: str) -> Symbol:
         shapes += [line((0.7 * away, -0.9), (0.7 * away, 0.0), (1.5 * away, 0.0)),
                    solid((0.7 * away, -0.95), (0.5 * away, -0.55), (0.9 * away, -0.55))]  # fmt: skip
     if "R" in poles:
-        shapes += [line((0.1 * away, 0.4), (0.4 * away, 0.0), (1.5 * away, 0.0)), line((0.1 * away, 0.4), (-0.2 * away, 0.0))]
+        shapes += [
+            line((0.1 * away, 0.4), (0.4 * away, 0.0), (1.5 * away, 0.0)),
+            line((0.1 * away, 0.4), (-0.2 * away, 0.0)),
+        ]
     look = Unit(pins, tuple(shapes), (-1.5, -1.5, 1.5, 1.5), (-1.5, -2.75), (-1.5, -2.0), "left")
     return _one(name, "J", look, pin_numbers=True)
 
@@ -402,7 +427,9 @@ def _nmos() -> Symbol:
         line((-0.3, 0.65), (0.5, 0.65), (0.5, 1)), line((-0.3, 0), (0.5, 0), (0.5, 0.65)),
         solid((-0.3, 0), (0.05, -0.2), (0.05, 0.2)),
     )  # fmt: skip
-    return _one("NMOS", "Q", Unit(pins, shapes, (-0.7, -1, 0.6, 1), (0.9, -0.4), (0.9, 0.4)), pin_numbers=True)
+    return _one(
+        "NMOS", "Q", Unit(pins, shapes, (-0.7, -1, 0.6, 1), (0.9, -0.4), (0.9, 0.4)), pin_numbers=True
+    )
 
 
 def _lying_mos(name: str, channel: str) -> Symbol:
@@ -416,7 +443,9 @@ def _lying_mos(name: str, channel: str) -> Symbol:
         Pin("1", "G", "input", 0, 2, "up", 1.0),
     )
     source = 0.65 if channel == "P" else -0.65
-    tip = [(0.0, 0.6), (-0.2, 0.25), (0.2, 0.25)] if channel == "N" else [(0.0, 0.15), (-0.2, 0.5), (0.2, 0.5)]
+    tip = (
+        [(0.0, 0.6), (-0.2, 0.25), (0.2, 0.25)] if channel == "N" else [(0.0, 0.15), (-0.2, 0.5), (0.2, 0.5)]
+    )
     shapes = (
         line((0, 1), (0, 0.9)), line((-0.8, 0.9), (0.8, 0.9)), line((-0.9, 0.6), (-0.4, 0.6)),
         line((-0.25, 0.6), (0.25, 0.6)), line((0.4, 0.6), (0.9, 0.6)), line((-0.65, 0.6), (-0.65, 0), (-1, 0)),
@@ -436,7 +465,10 @@ TEST_POINT = _one(
                             (-0.3, -1.1, 0.3, -0.5), (0.5, -1.1), (0.5, -0.4)),
 )  # fmt: skip
 JUMPER_LYING = _lying(
-    "Jumper_lying", "JP", [circle(-0.7, 0, 0.3), circle(0.7, 0, 0.3), line((-0.9, -0.7), (0.9, -0.7))], high=0.7
+    "Jumper_lying",
+    "JP",
+    [circle(-0.7, 0, 0.3), circle(0.7, 0, 0.3), line((-0.9, -0.7), (0.9, -0.7))],
+    high=0.7,
 )
 
 
@@ -469,7 +501,13 @@ ENCODER = box(
     left=[(3, "C", "C", PASSIVE), (9, "S2", "S2", PASSIVE)],
     size=(7, 11),
     prefix="SW",
-    shapes=[circle(3.5, 3, 1.4), circle(3.5, 3, 0.9), line((2.8, 9), (4.2, 8.3)), circle(2.7, 9, 0.12), circle(4.3, 9, 0.12)],
+    shapes=[
+        circle(3.5, 3, 1.4),
+        circle(3.5, 3, 0.9),
+        line((2.8, 9), (4.2, 8.3)),
+        circle(2.7, 9, 0.12),
+        circle(4.3, 9, 0.12),
+    ],
 )
 
 
@@ -479,14 +517,22 @@ def _rail(name: str, up: bool) -> Symbol:
     pins = (Pin("1", name, "power_in", 0, 0, "up" if up else "down", 0),)
     shapes = (line((0, 0), (0, 0.6 * away)), line((-0.35, 0.6 * away), (0.35, 0.6 * away)))
     where = (0.0, 1.05 * away)
-    look = Unit(pins, shapes, (-0.3, min(0.1 * away, 0.6 * away), 0.3, max(0.1 * away, 0.6 * away)), (0, 0), where, "centre")
+    look = Unit(
+        pins,
+        shapes,
+        (-0.3, min(0.1 * away, 0.6 * away), 0.3, max(0.1 * away, 0.6 * away)),
+        (0, 0),
+        where,
+        "centre",
+    )
     return _one(name, "#PWR", look, power=True)
 
 
 GROUND = _one(
     "GND", "#PWR",
     Unit((Pin("1", "GND", "power_in", 0, 0, "down", 0),),
-         (line((0, 0), (0, 0.4)), solid((-0.5, 0.4), (0.5, 0.4), (0, 0.9))), (-0.5, 0.1, 0.5, 0.9), (0, 0), (0, 1.3), "centre"),
+         (line((0, 0), (0, 0.4)), solid((-0.5, 0.4), (0.5, 0.4), (0, 0.9))),
+         (-0.5, 0.1, 0.5, 0.9), (0, 0), (0, 1.3), "centre"),
     power=True,
 )  # fmt: skip
 RAILS = {

@@ -14,10 +14,12 @@ import pytest
 from bundles import write_tiny, write_tiny_samples
 
 from device.bundle import Bundle
+from hw_schematics import kicad
 
 WHERE_TO_GET = (
     "set DARKRACK_DATA to a folder with teachers/ and nsynth60/; "
-    "README, section 'Tests', says where the files come from, and which programs are needed"
+    "README, section 'Tests', says where the files come from, and which programs are needed; "
+    "`make hardware` brings KiCad"
 )
 _not_run: list[str] = []
 
@@ -57,6 +59,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @functools.cache
 def _is_there(name: str) -> bool:
+    if name == "kicad-cli":  # in the path, or in the Debian that `make hardware` makes for it
+        return kicad.is_there()
     return bool(shutil.which(name) or ctypes.util.find_library(name))
 
 
