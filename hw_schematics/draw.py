@@ -545,7 +545,7 @@ def midi() -> Sheet:
     pen.ground(coupler.pin("5"), 1)
     pen.wire(coupler.pin("4"), (72, y + 2.5))
     pen.pull_up("R702", "R_1k", (72, y + 2.5), 1, "+3V3")
-    pen.lying("R703", "R_1k", (72, y + 2.5), (86, y + 2.5))
+    pen.lying("R703", "R_330", (72, y + 2.5), (86, y + 2.5))
     pen.sheet.label("MIDI_RX", "output", (86, y + 2.5), "right")
     pen.note(
         "In",
@@ -638,10 +638,10 @@ def audio() -> Sheet:
         pen.capacitor(f"C8{base + 1}", "C_2n2", (50, y))
         unit = 1 if side == "L" else 2
         pot = pen.part(
-            look.POT_DUAL, "RV801", "Pot_level", (58, y + 3), "LEVEL" if side == "L" else "", unit=unit
+            look.POT_DUAL, "RV801", "Pot_level", (60, y + 3), "LEVEL" if side == "L" else "", unit=unit
         )
         cw, wiper, ccw = ("3", "2", "1") if unit == 1 else ("6", "5", "4")
-        pen.wire((50, y), (58, y), pot.pin(cw))
+        pen.wire((50, y), (60, y), pot.pin(cw))
         pen.ground(pot.pin(ccw))
         (plus, minus, out), (plus2, minus2, out2) = pins[side]
         follower = pen.part(look.QUAD_OPA1679, "U803", "OPA1679", (65.5, y + 4), unit=2 * unit - 1)
@@ -778,8 +778,8 @@ def computer() -> Sheet:
         "Inputs have theirs on their own\nsheets (1 kOhm, MISO 470 Ohm).\n\n"
         "J902 and J903 carry what the\nfirmware leaves alone; 27 and 28\nbelong to a HAT's EEPROM, which\n"
         "is not there.\n\n"
-        "Jetson: same places. Its header\nis driven through level shifters\nthat are weak: nothing here asks\n"
-        "more than 0.1 mA of a line.",
+        "Jetson: same places. On its kit\nlevel shifters (TXB0108) hold a\nline with 4 kOhm: every input comes\n"
+        "from 1.5 kOhm or less, and no\noutput has to give 0.1 mA.",
         (95, 9),
     )
     return pen.sheet
@@ -796,9 +796,9 @@ def controls() -> Sheet:
         begin = encoder.pin(pin)
         y = 15.0 + 12 * (number - 1)
         pen.wire(begin, (24, begin[1]), (24, y), (30, y))
-        pen.pull_up(f"R10{number}1", "R_10k", (30, y), 0.5, "+3V3")
-        pen.lying(f"R10{number}2", "R_10k", (30, y), (42, y))
-        pen.capacitor(f"C100{number}", "C_10n", (42, y))
+        pen.pull_up(f"R10{number}1", "R_1k", (30, y), 0.5, "+3V3")
+        pen.lying(f"R10{number}2", "R_470", (30, y), (42, y))
+        pen.capacitor(f"C100{number}", "C_100n", (42, y))
         pen.wire((42, y), (52, y))
         pen.sheet.label(name, "output", (52, y), "right")
     for number, y, name, panel in ((1, 21.0, "LED1", "STATUS"), (2, 40.0, "LED2", "ACTIVE")):
@@ -821,9 +821,9 @@ def controls() -> Sheet:
     )
     pen.note(
         "Turning",
-        "Contacts pull to ground through 10 kOhm; 10 nF make 0.1 ms\n"
-        "closing and 0.2 ms opening. A line that a program makes an\n"
-        "output drives 10 kOhm.",
+        "Contacts carry 3.3 mA and pull down through 470 Ohm; 0.05 ms\n"
+        "closing, 0.15 ms opening keep spikes out, bounces are for the\n"
+        "program. A line that it makes an output drives 470 Ohm.",
         (10, 50),
     )
     return pen.sheet
