@@ -249,7 +249,8 @@ def power() -> Sheet:
         "USB-C supply of its own: Pi 5 always, Jetson from its own jack.\n"
         "JP201 closed: 5 V from +12 V, for a Pi 4 without USB-C supply. Should both be there,\n"
         "Q202 lets no current back into U201, whose 4.95 V are below a USB supply's 5.1 V.\n"
-        "5 V x 2 A at 90 % take 0.93 A from +12 V.",
+        "5 V x 2 A at 90 % take 0.93 A from +12 V; 67 uF charge through F201 when the rack is\n"
+        "switched on, and U201 starts within 5 ms.",
         (72, 50),
     )
     return pen.sheet

@@ -369,6 +369,7 @@ def figures(netlist: Netlist) -> dict[str, tuple[float, ...]]:
         """Volts at a pin for a volt at another."""
         return solve(netlist, {netlist.net_of(source): 1.0})[netlist.net_of(pin)]
 
+    parts = netlist.components
     closed = solve(netlist, {"+12V": 12.0})
     sides = (("U801.6", "J801.T", "J803.T"), ("U801.7", "J802.T", "J803.R"))
     return {
@@ -376,6 +377,9 @@ def figures(netlist: Netlist) -> dict[str, tuple[float, ...]]:
         "out_vpp": tuple(DAC_VRMS * 2 * 2**0.5 * share(dac, out) for dac, out, _ in sides),
         "line_vrms": tuple(DAC_VRMS * share(dac, line) for dac, _, line in sides),
         "gate_ratio": tuple(1.0 / share(*gate) for gate in (("J601.T", "U601.1"), ("J602.T", "U601.3"))),
+        "vref_uf": (
+            sum(parts[pin.partition(".")[0]].number for pin in netlist.nets["VREF"] if pin[0] == "C") * 1e6,
+        ),
         "enable_v": (closed[netlist.net_of("U201.5")],),
     }
 
