@@ -132,11 +132,6 @@ class Kicad:
         self._ask("export", "svg", "--no-background-color", "-o", f"{self._there}/svg")
         return {path.name: path.read_text(encoding="utf-8") for path in (self.folder / "svg").glob("*.svg")}
 
-    def pdf(self) -> bytes:
-        """All sheets as one PDF."""
-        self._ask("export", "pdf", "-o", f"{self._there}/sheets.pdf")
-        return (self.folder / "sheets.pdf").read_bytes()
-
 
 @contextmanager
 def open_kicad(files: dict[str, str], root: str) -> Iterator[Kicad]:

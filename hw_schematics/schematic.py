@@ -92,9 +92,7 @@ def _joined(paths: re.Match[str]) -> str:
         points = [point.strip() for point in points]
         if steps and steps[-1] == points[0]:
             points = points[1:]
-        elif steps or not points:
-            points[0] = "M" + points[0]
-        else:
+        elif points:
             points[0] = "M" + points[0]
         steps += points
     return f'<path d="{" ".join(steps)}"/>' if steps else ""
