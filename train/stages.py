@@ -31,7 +31,7 @@ from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz, sounding_rows
 from train.dataset import TrainingSet
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Verdict, Widths, nn_bias
-from train.recipe import Recipe, read_recipe
+from train.recipe import Recipe, read_two_stage_recipe
 
 CHECKPOINT = "checkpoint.pt"
 EARLY = "early.pt"  # the generator at its first checkpoint: what trimming rewinds survivors to
@@ -166,7 +166,7 @@ def train(
             }
             with atomic_path(folder / EARLY) as temporary:
                 torch.save(early, temporary)
-        _append_log(folder / "log.csv", log)
+        append_log(folder / "log.csv", log, COLUMNS)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
 
@@ -444,8 +444,16 @@ def save_checkpoint(folder: Path, state: State, identity: Mapping[str, str]) -> 
         **{name: module.state_dict() for name, module in state.modules().items()},
         "optimisers": {name: optimiser.state_dict() for name, optimiser in state.optimisers.items()},
     }
+    write_checkpoint(folder, content)
+
+
+def write_checkpoint(folder: Path, content: Mapping[str, Any]) -> None:
+    """Put ``content`` in the place of the run's last checkpoint when it is whole; DarkrackError on a full disk."""
     with atomic_path(folder / CHECKPOINT) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(dict(content), temporary)
+        except RuntimeError as error:  # of torch's own writer, also where the disk is full
+            raise OSError(str(error).split("\n", maxsplit=1)[0]) from error
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:
@@ -469,12 +477,8 @@ def _refuse_trimmed(folder: Path, content: Mapping[str, Any]) -> None:
         )
 
 
-def resume(folder: Path, identity: Mapping[str, str], recipe: Recipe, notes: TrainingSet) -> State | None:
-    """The run's state at its checkpoint, or None where it has not begun."""
-    if not (folder / CHECKPOINT).exists():
-        return None
-    content = load_checkpoint(folder)
-    _refuse_trimmed(folder, content)
+def check_identity(folder: Path, content: Mapping[str, Any], identity: Mapping[str, str]) -> None:
+    """DarkrackError where a checkpoint is of another recipe or of other notes than ``identity`` says."""
     for what, sha256 in identity.items():
         if content["identity"][what] != sha256:
             raise DarkrackError(
@@ -483,6 +487,15 @@ def resume(folder: Path, identity: Mapping[str, str], recipe: Recipe, notes: Tra
                 "a run with others",
                 "give a new --run, or put the old one back",
             )
+
+
+def resume(folder: Path, identity: Mapping[str, str], recipe: Recipe, notes: TrainingSet) -> State | None:
+    """The run's state at its checkpoint, or None where it has not begun."""
+    if not (folder / CHECKPOINT).exists():
+        return None
+    content = load_checkpoint(folder)
+    _refuse_trimmed(folder, content)
+    check_identity(folder, content, identity)
     state = start_state(recipe, notes)
     for name, module in state.modules().items():
         module.load_state_dict(content[name])
@@ -493,21 +506,23 @@ def resume(folder: Path, identity: Mapping[str, str], recipe: Recipe, notes: Tra
     return state
 
 
-def _append_log(path: Path, rows: list[dict[str, float]]) -> None:
-    """Add rows to the CSV log; the columns are those of both stages, empty where a stage has none."""
-    columns = [
-        "step",
-        "level",
-        "deviation",
-        "kl",
-        "texture",
-        "critic",
-        "score",
-        "real_classes",
-        "fake_classes",
-        "fooled",
-        "notes_per_s",
-    ]
+COLUMNS = (  # of the log: those of both stages, empty where a stage has none
+    "step",
+    "level",
+    "deviation",
+    "kl",
+    "texture",
+    "critic",
+    "score",
+    "real_classes",
+    "fake_classes",
+    "fooled",
+    "notes_per_s",
+)
+
+
+def append_log(path: Path, rows: list[dict[str, float]], columns: Sequence[str]) -> None:
+    """Add rows to the CSV log."""
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
@@ -606,7 +621,7 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
 
 def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, Any]]:
     """The averaged generator and encoder of a run, its recipe, and the facts of `run_facts`."""
-    recipe, recipe_sha256 = read_recipe(folder / "recipe.toml")
+    recipe, recipe_sha256 = read_two_stage_recipe(folder / "recipe.toml")
     facts: dict[str, Any] = json.loads(
         read_bytes(folder / "run.json", "the facts of a run", "darkrack train makes one")
     )
