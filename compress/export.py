@@ -143,7 +143,9 @@ def run(args: argparse.Namespace) -> None:
         print(f"{hop:<36}{db:7.1f} dB")
     size = args.out.stat().st_size
     sliced = (
-        f", {manifest.slice.macs / 1e6:.1f} a slice of {manifest.slice.frames} frames" if manifest.slice else ""
+        f", {manifest.slice.macs / 1e6:.1f} a slice of {manifest.slice.frames} frames"
+        if manifest.slice
+        else ""
     )
     print(
         f"{args.out}: {size} bytes, {manifest.parameters} parameters, {manifest.macs / 1e6:.1f} MMAC a note{sliced}"
@@ -200,7 +202,10 @@ def export(
     proved = {FLOAT32, plays, *extra} if grows else {*ALWAYS_PROVED, *extra}
     if isinstance(recipe, GrowingRecipe) and not recipe.generator.attributes:
         raise DarkrackError(
-            str(run_folder), "a run that was told attributes", "the baseline", "an instrument's knobs turn them"
+            str(run_folder),
+            "a run that was told attributes",
+            "the baseline",
+            "an instrument's knobs turn them",
         )
     presets = _presets(opened.latents, facts)
     proof = _whole_pitches(proof_inputs(inputs, presets, recipe.pitch_range_midi), whole=grows)

@@ -59,7 +59,9 @@ def test_every_layer_of_the_published_generator() -> None:
     generator = Generator(shape, ATTRIBUTES, PITCHES)
     assert isinstance(generator.first, EqualisedLinear)  # dense, not a convolution over padding
     assert generator.first.weight.shape == (256 * 32 * 4, 32 + 128 + 26)
-    wide = {n: (block.first.weight.shape, block.second.weight.shape) for n, block in enumerate(generator.blocks)}  # type: ignore[union-attr]
+    wide = {
+        n: (block.first.weight.shape, block.second.weight.shape) for n, block in enumerate(generator.blocks)
+    }  # type: ignore[union-attr]
     assert wide == {
         0: ((256, 256, 3, 3), (256, 256, 3, 3)),
         1: ((128, 256, 3, 3), (128, 128, 3, 3)),
@@ -201,7 +203,10 @@ def test_the_equalised_learning_rate_by_hand() -> None:
     assert torch.allclose(layer(x), math.sqrt(2 / 27) * F.conv2d(x, layer.weight, padding=1), atol=1e-6)
     # Drawn from N(0, 1), so that unit input gives unit output after He's constant.
     many = EqualisedConv(64, 64, 3).weight
-    assert (many.mean().abs().item(), many.std().item()) == (pytest.approx(0, abs=0.02), pytest.approx(1, abs=0.02))
+    assert (many.mean().abs().item(), many.std().item()) == (
+        pytest.approx(0, abs=0.02),
+        pytest.approx(1, abs=0.02),
+    )
 
 
 @pytest.mark.parametrize(("scale", "fade"), [(2, 1.0), (2, 0.3), (1, 1.0), (0, 1.0)])

@@ -271,7 +271,9 @@ def test_a_run_grows_logs_and_leaves_what_export_needs(notes_folder: Path, tmp_p
 
 
 def test_it_learns_to_name_pitch(notes_folder: Path, tmp_path: Path) -> None:
-    longer = GROWING.replace("steps = [4, 4, 4]", "steps = [200, 4, 4]").replace("every_steps = 4", "every_steps = 500")
+    longer = GROWING.replace("steps = [4, 4, 4]", "steps = [200, 4, 4]").replace(
+        "every_steps = 4", "every_steps = 500"
+    )
     run = train_run(tmp_path, notes_folder, longer)
     with (run / "log.csv").open() as log:
         rows = list(csv.DictReader(log))
@@ -391,7 +393,14 @@ def test_other_recipe_other_notes_damaged_checkpoint(notes_folder: Path, tmp_pat
 
 def test_a_run_of_another_kind_is_refused(notes_folder: Path, tmp_path: Path) -> None:
     write_recipe(tmp_path, GROWING)
-    words = ["train", str(tmp_path / "tiny.toml"), "--data", str(notes_folder), "--run", str(tmp_path / "run")]
+    words = [
+        "train",
+        str(tmp_path / "tiny.toml"),
+        "--data",
+        str(notes_folder),
+        "--run",
+        str(tmp_path / "run"),
+    ]
     assert darkrack.main([*words, "--start-from", str(tmp_path)]) == 1
     run = train_run(tmp_path, notes_folder, GROWING)
     with pytest.raises(DarkrackError, match="a recipe on the partials grid"):
@@ -437,7 +446,7 @@ def test_recipes_that_do_not_fit(tmp_path: Path, old: str, new: str, says: str) 
 
 
 def test_the_smaller_recipes_are_the_published_one_but_for_what_they_say() -> None:
-    """The baseline differs in attributes alone; the small one in widths, schedule, rate, weight of classes, units, teacher and notes."""
+    """The baseline differs in attributes alone; the small one in what its comments say."""
     folder = Path(__file__).parent.parent / "recipes"
 
     def read(name: str) -> GrowingRecipe:
@@ -450,7 +459,10 @@ def test_the_smaller_recipes_are_the_published_one_but_for_what_they_say() -> No
 
     whole, small, baseline = read("darkgan"), read("darkgan-small"), read("darkgan-baseline")
     assert baseline.growth == whole.growth
-    assert (baseline.generator.channels, baseline.generator.scales) == (whole.generator.channels, whole.generator.scales)
+    assert (baseline.generator.channels, baseline.generator.scales) == (
+        whole.generator.channels,
+        whole.generator.scales,
+    )
     assert not baseline.generator.attributes
     assert (small.grid, small.generator.scales, small.generator.latent, small.pitch_range_midi) == (
         whole.grid,

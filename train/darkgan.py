@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from train.networks import PixelNorm, Verdict, nn_bias
 from train.recipe import GrowingShape
 
-FIRST_SLOPE, SLOPE = 0.2, 0.02  # of the generator's leaky ReLU: in its first block, in the others (released code)
+FIRST_SLOPE, SLOPE = (
+    0.2,
+    0.02,
+)  # of the generator's leaky ReLU: in its first block, in the others (released code)
 CRITIC_SLOPE = 0.2  # of the discriminator's
 GROUP = 4  # notes over which the discriminator sees the standard deviation
 DEVIATION_EPSILON = 1e-8
@@ -195,7 +198,9 @@ class Discriminator(nn.Module):
         """See the class."""
         x = self._read(planes, self.scale)
         for n in range(self.scale, 0, -1):
-            for layer in self.blocks[n - 1]:  # type: ignore[union-attr]
+            pair = self.blocks[n - 1]
+            assert isinstance(pair, nn.ModuleList)
+            for layer in pair:
                 x = F.leaky_relu(layer(x), CRITIC_SLOPE)
             x = reduced(x, self.sizes[n - 1])
             if n == self.scale and self.fade < 1:

@@ -129,7 +129,9 @@ def load_training_set(folder: Path, recipe: Recipe | GrowingRecipe, jobs: int = 
     )
 
 
-def _labelled(folder: Path, notes: list[Note], recipe: Recipe | GrowingRecipe, labels: list[Labels]) -> list[Note]:
+def _labelled(
+    folder: Path, notes: list[Note], recipe: Recipe | GrowingRecipe, labels: list[Labels]
+) -> list[Note]:
     """The notes that were labelled; DarkrackError for one that some of the teachers did not hear."""
     known = [frozenset(heard.note_str) for heard in labels]
     kept = [note for note in notes if any(note.note_str in one for one in known)]

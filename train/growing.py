@@ -82,9 +82,7 @@ def moment_at(growth: Growth, step: int) -> Moment:
     return Moment(scale, step, min(1.0, (step + 1) / fades) if fades else 1.0, growth.batch[scale])
 
 
-def rows_at(
-    recipe: GrowingRecipe, seen: npt.NDArray[np.int64], moment: Moment
-) -> npt.NDArray[np.int64]:
+def rows_at(recipe: GrowingRecipe, seen: npt.NDArray[np.int64], moment: Moment) -> npt.NDArray[np.int64]:
     """Which notes a step learns from; a new order each epoch, by seed, scale and step alone."""
     per_epoch = len(seen) // moment.batch
     epoch, place = divmod(moment.step, per_epoch)
@@ -145,8 +143,11 @@ def start_state(recipe: GrowingRecipe, notes: TrainingSet) -> State:
     """Fresh networks, all scales at once; those that are not there yet wait."""
     torch.manual_seed(recipe.seed)
     sizes = (recipe.generator, len(notes.attributes.names), recipe.pitch_range_midi)
-    generator = Generator(*sizes).to(memory_format=torch.channels_last)
-    discriminator = Discriminator(*sizes).to(memory_format=torch.channels_last)
+    generator, discriminator = Generator(*sizes), Discriminator(*sizes)
+    for network in (generator, discriminator):  # wide maps of few channels take two thirds of the time so
+        for parameter in network.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     average = copy.deepcopy(generator).requires_grad_(False)
     state = State(0, generator, discriminator, average, {}, units_of(recipe, notes))
     begin_scale(state, recipe)
@@ -334,8 +335,8 @@ def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
 @torch.no_grad()
 def _follow(state: State, decay: float) -> None:
     """Move the average towards the weights."""
-    kept, new = list(state.average.parameters()), list(state.generator.parameters())
-    torch._foreach_lerp_(kept, new, 1 - decay)
+    for kept, new in zip(state.average.parameters(), state.generator.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
 
 
 def _content(state: State, identity: Mapping[str, str]) -> dict[str, Any]:
@@ -413,7 +414,9 @@ def contact_sheet(path: Path, state: State, recipe: GrowingRecipe, notes: Traini
     moment = moment_at(recipe.growth, max(state.step - 1, 0))
     state.set_to(moment)
     batch = batch_of(recipe, notes, state.units, moment, chosen)
-    z = torch.randn(len(chosen), recipe.generator.latent, generator=torch.Generator().manual_seed(recipe.seed))
+    z = torch.randn(
+        len(chosen), recipe.generator.latent, generator=torch.Generator().manual_seed(recipe.seed)
+    )
     made = state.average(z, batch.attributes, batch.pitch)
     mean, spread = (one[:, None, None] for one in (state.units.mean, state.units.spread))
     shown: Sequence[tuple[str, Tensor, int]] = [
@@ -429,7 +432,12 @@ def contact_sheet(path: Path, state: State, recipe: GrowingRecipe, notes: Traini
         for column, row in enumerate(chosen):
             axis = axes[line, column]
             axis.imshow(
-                planes[column, plane].numpy(), origin="lower", aspect="auto", vmin=low, vmax=high, cmap=colours
+                planes[column, plane].numpy(),
+                origin="lower",
+                aspect="auto",
+                vmin=low,
+                vmax=high,
+                cmap=colours,
             )
             axis.set_xticks([])
             axis.set_yticks([])

@@ -271,7 +271,10 @@ def _build(kind: type[_T], table: dict[str, Any], where: str) -> _T:
     for key in known:
         if key not in table and key not in optional:
             raise DarkrackError(
-                f"{where}: {key}", "a value", "nothing", f"{_EXAMPLES.get(kind, 'recipes/first.toml')} shows every key"
+                f"{where}: {key}",
+                "a value",
+                "nothing",
+                f"{_EXAMPLES.get(kind, 'recipes/first.toml')} shows every key",
             )
     return kind(**{key: _value(hints[key], table[key], f"{where}: {key}") for key in known if key in table})
 

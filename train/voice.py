@@ -36,8 +36,8 @@ MISCALIBRATED_DB = -40.0  # the same on the `stft` grid, under the magnitude of 
 class Voice:
     """Something that generates notes, and what one must know to ask it for them.
 
-    ``kind`` is ``bundle`` or ``run``; ``trained_by`` names each attribute's teacher; ``latent`` (runs with an encoder) gives
-    its z (N, Z) of frames (N, 2, rows, frames) with soft labels (N, A), pitch (N,), velocity (N,).
+    ``kind`` is ``bundle`` or ``run``; ``trained_by`` names each attribute's teacher; ``latent`` (runs with an encoder)
+    gives its z (N, Z) of frames (N, 2, rows, frames) with soft labels (N, A), pitch (N,), velocity (N,).
     ``detuned_cents`` is a planted fault of the player, not of the network.
     """
 
