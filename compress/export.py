@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="VARIANT",
         help="also ship these: float32, float16, static_int8, mixed, onnx, onnx_int8 (dynamic_int8, which plays by "
-        "default, is always there)",
+        "default, is always there; on the stft grid float16)",
     )
     parser.add_argument(
         "--fine-tune",

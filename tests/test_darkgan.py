@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from compress.prune import count_macs
 from train.darkgan import (
+    Block,
     Discriminator,
     EqualisedConv,
     EqualisedLinear,
@@ -19,7 +21,7 @@ from train.darkgan import (
     reduced,
     with_deviation,
 )
-from train.recipe import GrowingRecipe, GrowingShape, read_recipe
+from train.recipe import FILM, GrowingRecipe, GrowingShape, read_recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 PITCHES = (44, 69)
@@ -133,6 +135,42 @@ def test_shapes_of_every_scale(scale: int) -> None:
     assert planes.shape == (8, 2, *SCALES[scale])
     verdict = critic(planes)
     assert (verdict.score.shape, verdict.pitch.shape, verdict.attributes.shape) == ((8, 1), (8, 26), (8, 3))
+
+
+@pytest.mark.parametrize("scale", [0, 1, 2])
+def test_film_tells_every_scale_and_only_z_enters_below(scale: int) -> None:
+    shape = dataclasses.replace(SMALL, conditioning=FILM)
+    generator = Generator(shape, 3, PITCHES)
+    assert generator.norm.channels == generator.first.in_features == 5
+    generator.scale = scale
+    z, attributes, pitch = asked(4)
+    with torch.no_grad():
+        before = generator(z, attributes, pitch)
+        assert torch.equal(before, generator(z, 1 - attributes, pitch + 1)), "as if it were not there"
+        generator.film[scale].weight.normal_()
+        made = generator(z, attributes, pitch)
+        assert not torch.allclose(made, before)
+        assert not torch.allclose(made, generator(z, 1 - attributes, pitch))
+        assert not torch.allclose(made, generator(z, attributes, pitch + 1))
+        awake(generator)
+        folded = generator.finished(torch.zeros(2), torch.ones(2))
+        enlarged = F.interpolate(generator(z, attributes, pitch), size=SCALES[-1], mode="nearest")
+        assert torch.equal(folded(z, attributes, pitch), enlarged)
+
+
+def test_film_by_hand() -> None:
+    """(x * (1 + gain) + offset) behind each convolution, before the leaky ReLU."""
+    block = Block(2, 3, 0.2)
+    x, film = torch.randn(1, 2, 4, 4), torch.randn(1, 12)
+    g1, o1, g2, o2 = film.reshape(4, 3, 1, 1)
+
+    def normed(y: torch.Tensor) -> torch.Tensor:
+        y = F.leaky_relu(y, 0.2)
+        return y / (y.square().mean(1, keepdim=True) + 1e-6).sqrt()
+
+    y = normed(block.first(x) * (1 + g1) + o1)
+    y = normed(block.second(y) * (1 + g2) + o2)
+    assert torch.allclose(block(x, film), y, atol=1e-5)
 
 
 def test_a_baseline_hears_and_names_no_attributes() -> None:

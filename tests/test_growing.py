@@ -435,6 +435,11 @@ def test_a_full_disk_is_our_error_and_loses_nothing(notes_folder: Path, tmp_path
         ("batch = [8, 6, 4]", "batch = [8, 6, 1]", "growth: batch: expected 3 numbers from 2 on"),
         ("fade_steps = [0, 2, 2]", "fade_steps = [1, 2, 2]", "fade_steps[0]: expected at most 0"),
         ("fade_steps = [0, 2, 2]", "fade_steps = [0, 5, 2]", "fade_steps[1]: expected at most 4"),
+        (
+            "attributes = true",
+            'attributes = true\nconditioning = "none"',
+            "conditioning: expected concatenated or film",
+        ),
         ("standardised = true", "", "growth: standardised: expected a value, got nothing"),
     ],
 )

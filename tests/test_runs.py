@@ -135,9 +135,7 @@ def test_it_renders_and_plays(exported: bundle.Bundle, tmp_path: Path) -> None:
     assert 0.01 < np.abs(audio).max() <= 1
 
 
-def test_int8_is_there_for_those_who_ask_and_held_to_its_margin(
-    run_folder: Path, tmp_path: Path
-) -> None:
+def test_int8_is_there_for_those_who_ask_and_held_to_its_margin(run_folder: Path, tmp_path: Path) -> None:
     try:
         made = export.export(run_folder, tmp_path / "int8.rack", None, ("dynamic_int8",))
     except DarkrackError as error:
@@ -145,6 +143,14 @@ def test_int8_is_there_for_those_who_ask_and_held_to_its_margin(
         assert not (tmp_path / "int8.rack").exists()
     else:
         assert set(made.manifest.variants) == {"float16", "dynamic_int8"}
+
+
+def test_film_reaches_the_instrument(notes_folder: Path, tmp_path: Path) -> None:
+    text = LONGER.replace("attributes = true", 'attributes = true\nconditioning = "film"')
+    made = export.export(train_run(tmp_path, notes_folder, text), tmp_path / "film.rack", None, ())
+    preset = made.manifest.presets[0]
+    notes = [Generator(made).note(preset.z, np.full(3, label), 60.0, 0.5, 0) for label in (0.1, 0.9)]
+    assert np.abs(notes[0] - notes[1]).max() > 0.1
 
 
 def test_a_baseline_makes_no_instrument(notes_folder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.networks import PixelNorm, Verdict, nn_bias
-from train.recipe import GrowingShape
+from train.recipe import FILM, GrowingShape
 
 FIRST_SLOPE, SLOPE = (
     0.2,
@@ -78,7 +78,7 @@ class EqualisedLinear(nn.Linear):
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions, leaky ReLU and pixel norm after each."""
+    """Two 3 x 3 convolutions, leaky ReLU and pixel norm after each; with FiLM between where there is any."""
 
     def __init__(self, inputs: int, outputs: int, slope: float) -> None:
         super().__init__()
@@ -87,10 +87,14 @@ class Block(nn.Module):
         self.second = EqualisedConv(outputs, outputs, 3)
         self.norm = PixelNorm(outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W)."""
-        x = self.norm(F.leaky_relu(self.first(x), self.slope))
-        x = self.norm(F.leaky_relu(self.second(x), self.slope))
+    def forward(self, x: Tensor, film: Tensor | None = None) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W); ``film`` (B, 4 * outputs): gains less 1 and offsets of each."""
+        for n, layer in enumerate((self.first, self.second)):
+            x = layer(x)
+            if film is not None:
+                gain, offset = film[:, :, None, None].chunk(4, dim=1)[2 * n : 2 * n + 2]
+                x = x * (1 + gain) + offset
+            x = self.norm(F.leaky_relu(x, self.slope))
         return x
 
 
@@ -98,7 +102,8 @@ class Generator(nn.Module):
     """z, attributes and pitch to the planes of a note, as far as it has grown.
 
     z (B, latent), attributes (B, A) soft labels, pitch (B, 1) MIDI, a whole number, which becomes one of the range's
-    classes. All of them together are pixel-normalised, so one attribute raised lowers the rest. Returns (B, 2, bins,
+    classes. All of them together are pixel-normalised, so one attribute raised lowers the rest; with FiLM z and the
+    rest are so apart. Returns (B, 2, bins,
     frames) of ``scale``, which is blended with the scale before while ``fade`` is under 1; both are set from outside.
     """
 
@@ -111,7 +116,17 @@ class Generator(nn.Module):
         self.sizes = shape.scales
         self.told = attributes if shape.attributes else 0
         self.scale, self.fade = len(shape.scales) - 1, 1.0
-        inputs, first = shape.latent + self.told + high - low + 1, shape.channels[0]
+        condition, first = self.told + high - low + 1, shape.channels[0]
+        inputs = shape.latent
+        if shape.conditioning == FILM:
+            self.condition_norm = PixelNorm(condition)
+            self.film = nn.ModuleList(EqualisedLinear(condition, 4 * width) for width in shape.channels)
+            for layer in self.film:
+                assert isinstance(layer, EqualisedLinear)
+                nn.init.zeros_(layer.weight)  # it begins as if it were not there
+        else:
+            self.film = nn.ModuleList()
+            inputs += condition
         self.norm = PixelNorm(inputs)
         self.first = EqualisedLinear(inputs, first * math.prod(shape.scales[0]), bias=False)
         self.first_bias = nn.Parameter(torch.zeros(1, first, 1, 1))  # one a feature map, as a convolution has
@@ -127,14 +142,17 @@ class Generator(nn.Module):
     def forward(self, z: Tensor, attributes: Tensor, pitch: Tensor) -> Tensor:
         """See the class."""
         classes = F.relu(1 - (pitch - self.anchors).abs())
-        asked = torch.cat([z, attributes, classes] if self.told else [z, classes], dim=1)
+        told = torch.cat([attributes, classes], dim=1) if self.told else classes
+        asked = z if self.film else torch.cat([z, told], dim=1)
+        if self.film:
+            told = self.condition_norm(told)
         x = self.first(self.norm(asked)).reshape(len(z), -1, *self.sizes[0]) + self.first_bias
         before = x = self.first_norm(F.leaky_relu(x, FIRST_SLOPE))
         for n in range(self.scale + 1):
             if n:
                 before = x
                 x = self._enlarged(x, n)
-            x = self.blocks[n](x)
+            x = self.blocks[n](x, self.film[n](told) if self.film else None)
         planes: Tensor = self.to_planes[self.scale](x)
         if self.fade < 1:
             coarse = self._enlarged(self.to_planes[self.scale - 1](before), self.scale)
@@ -162,7 +180,7 @@ class Generator(nn.Module):
             for name, child in list(module.named_children()):
                 if isinstance(child, EqualisedConv | EqualisedLinear):
                     setattr(module, name, child.plain().requires_grad_(False))
-        made.blocks = made.blocks[: self.scale + 1]
+        made.blocks, made.film = made.blocks[: self.scale + 1], made.film[: self.scale + 1]
         for n, layer in enumerate(made.to_planes):
             assert isinstance(layer, nn.Conv2d)
             layer.weight.mul_(spread[:, None, None, None])

@@ -142,19 +142,25 @@ class Recipe(Basics):
     adversarial: Adversarial
 
 
+CONCATENATED, FILM = "concatenated", "film"  # how a growing generator is told what to make
+
+
 @dataclass(frozen=True)
 class GrowingShape:
     """Sizes of DarkGAN's generator and of the discriminator that mirrors it.
 
     ``scales``: bins and frames of each, low to high, each a whole multiple of the one before, the last the grid's;
     ``channels``: feature maps of each. ``attributes``: false for the paper's baseline, whose generator is told pitch
-    alone and whose discriminator has no attributes to name.
+    alone and whose discriminator has no attributes to name. ``conditioning``: "concatenated" with z, as the paper has
+    it, or "film": attributes and pitch scale and shift every convolution's maps (Perez et al. 2018; for timbre Bitton
+    et al. 2018, MoVE), and z alone enters the first layer.
     """
 
     latent: int
     scales: tuple[tuple[int, int], ...]
     channels: tuple[int, ...]
     attributes: bool
+    conditioning: str = CONCATENATED
 
 
 @dataclass(frozen=True)
@@ -231,6 +237,10 @@ def _check_growth(recipe: GrowingRecipe, where: str) -> None:
             raise DarkrackError(
                 f"{where}: generator: scales[{n + 1}]", f"whole multiples of {list(low)}", str(list(high))
             )
+    if shape.conditioning not in {CONCATENATED, FILM}:
+        raise DarkrackError(
+            f"{where}: generator: conditioning", f"{CONCATENATED} or {FILM}", repr(shape.conditioning)
+        )
     for key, values, least in (
         ("generator: channels", shape.channels, 1),
         ("growth: steps", growth.steps, 1),
