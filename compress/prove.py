@@ -20,8 +20,10 @@ import numpy.typing as npt
 
 from compress.quantize import FLOAT32, Measured, Timing, choose
 from device.errors import DarkrackError
-from device.partials import Partials, decode, nominal_hz
+from device.maker import decoded
+from device.partials import Partials, nominal_hz
 from device.recording import pitch_cents
+from device.stft import Stft
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -46,17 +48,18 @@ class Hop:
     cents: float
 
 
-def compare(wanted: FloatArray, made: FloatArray, pitch_midi: Sequence[float], grid: Partials) -> Hop:
-    """One hop: frames (N, 2, rows, frames) of torch and of it, for notes at ``pitch_midi`` (N,).
+def compare(wanted: FloatArray, made: FloatArray, pitch_midi: Sequence[float], grid: Partials | Stft) -> Hop:
+    """One hop: frames (N, 2, rows, frames) of torch and of it, for notes at trained pitches ``pitch_midi`` (N,).
 
     Raises DarkrackError for frames that are not finite.
     """
-    from device.voices import VoiceBank
+    from device.voices import bank_for
 
-    bank = VoiceBank(1, grid.rows, grid.frames, SAMPLE_RATE_HZ, grid.frame_rate_hz, grid.limit_hz)
+    bank = bank_for(grid, SAMPLE_RATE_HZ)
 
     def play(frames: FloatArray, midi: float) -> npt.NDArray[np.float64]:
-        bank.start(0, decode(frames, grid), nominal_hz(midi), phases=1)
+        note, f0_hz = decoded(frames, grid, midi)
+        bank.start(0, note, nominal_hz(midi), phases=1, made_for_hz=f0_hz)
         audio = np.zeros((round(HEARD_S * SAMPLE_RATE_HZ), 2), np.float32)
         bank.render(audio)
         bank.kill(0)

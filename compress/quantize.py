@@ -28,8 +28,7 @@ from device.generator import BEGIN, OUTPUT, SIGNATURE, SLICE
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from train.networks import Generator
+    from torch.nn import Module
 
 FloatArray = npt.NDArray[np.float32]
 Inputs = Mapping[str, FloatArray]
@@ -310,8 +309,8 @@ def check_tensorrt(model: bytes, where: str) -> Mapping[str, int]:
 
 
 def fine_tuned(
-    generator: Generator, batches: Iterable[Sequence[Tensor]], steps: int, learning_rate: float = 3e-5
-) -> Generator:
+    generator: Module, batches: Iterable[Sequence[Tensor]], steps: int, learning_rate: float = 3e-5
+) -> Module:
     """A copy of a generator whose weights lose less when they become int8: quantisation-aware, without data.
 
     Each of ``batches`` is one step: the generator's inputs, as it takes them. The copy computes with weights and

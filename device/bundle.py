@@ -665,15 +665,6 @@ def _signature(
     return inputs, frames
 
 
-def partials_of(bundle: Bundle, what: str) -> Partials:
-    """The grid of a bundle of partials; DarkrackError for any other, which ``what`` cannot take."""
-    grid = bundle.manifest.representation
-    if not isinstance(grid, Partials):
-        expected, got = "a bundle of partials", "one of samples (stft)"
-        raise DarkrackError(str(bundle.path), expected, got, f"{what} takes no samples; `darkrack play` does")
-    return grid
-
-
 def _attributes(root: _Object) -> tuple[Attribute, ...]:
     attributes = []
     for entry in root.objects("attributes", LIMIT_ATTRIBUTES):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -227,8 +228,7 @@ class Asker:
         _in_range(f"{self.where}: velocity", asked.velocity, 0.0, 1.0)
         _check(f"{self.where}: z", asked.z, self.inputs["z"][1:])
         _check(f"{self.where}: attributes", asked.attributes, self.inputs["attributes"][1:])
-        lowest, highest = self.pitch_range_midi
-        heard_midi = min(max(asked.pitch_midi, lowest), highest)
+        heard_midi = trained_pitch(asked.pitch_midi, self.pitch_range_midi, self.grid)
         tensors = {
             "z": asked.z[np.newaxis],
             "attributes": asked.attributes[np.newaxis],
@@ -243,6 +243,17 @@ class Asker:
             # Training never looked at rows above the limit, so what the network says there means nothing.
             frames[0, sounding_rows(nominal_hz(heard_midi), self.grid) :] = 0.0
         return frames
+
+
+def trained_pitch(pitch_midi: float, pitch_range_midi: tuple[float, float], grid: Partials | Stft) -> float:
+    """What a network is asked for where ``pitch_midi`` is to sound: the nearest pitch that it has learned.
+
+    On partials any between two ends; on `stft` a whole number, because the network has heard no others.
+    """
+    lowest, highest = pitch_range_midi
+    if isinstance(grid, Stft):
+        return float(min(max(round(pitch_midi), math.ceil(lowest)), math.floor(highest)))
+    return min(max(pitch_midi, lowest), highest)
 
 
 def _asked(

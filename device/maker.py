@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import statistics
 
 import numpy as np
 import numpy.typing as npt
 
 from device.bundle import Bundle
-from device.generator import Generator
+from device.generator import Generator, trained_pitch
 from device.partials import NoteFrames, Partials, decode, loudness_db, nominal_hz
 from device.stft import NoteSamples, Stft, decode_samples
 
@@ -32,7 +31,7 @@ class Maker:
         manifest = bundle.manifest
         self._generator = Generator(bundle, variant)
         self._representation = manifest.representation
-        self._lowest_midi, self._highest_midi = manifest.pitch_range_midi
+        self._pitch_range_midi = manifest.pitch_range_midi
         self.grid = manifest.representation if isinstance(manifest.representation, Partials) else None
         self.gain_db = 0.0
         heard = [
@@ -50,18 +49,23 @@ class Maker:
         self, z: npt.ArrayLike, attributes: npt.ArrayLike, pitch_midi: float, velocity: float, seed: int
     ) -> tuple[NoteFrames | NoteSamples, float]:
         """A note, and the f0 in Hz that it was made for, that of the nearest trained pitch; see `Generator.note`."""
-        made_for = min(max(pitch_midi, self._lowest_midi), self._highest_midi)
-        if isinstance(self._representation, Stft):
-            # The nearest trained pitch: the network has heard no others.
-            made_for = min(max(round(made_for), math.ceil(self._lowest_midi)), math.floor(self._highest_midi))
-            output = self._generator.note(z, attributes, made_for, velocity, seed)
-            sample = decode_samples(output, self._representation, made_for)
-            louder = sample.samples * np.float32(10 ** (self.gain_db / 20))
-            return dataclasses.replace(sample, samples=louder), sample.f0_hz
+        made_for = trained_pitch(pitch_midi, self._pitch_range_midi, self._representation)
         output = self._generator.note(z, attributes, made_for, velocity, seed)
-        frames = decode(output, self._representation)
-        level_db = frames.level_db + np.float32(self.gain_db)
-        return dataclasses.replace(frames, level_db=level_db), nominal_hz(made_for)
+        note, f0_hz = decoded(output, self._representation, made_for)
+        if isinstance(note, NoteSamples):
+            louder = note.samples * np.float32(10 ** (self.gain_db / 20))
+            return dataclasses.replace(note, samples=louder), f0_hz
+        return dataclasses.replace(note, level_db=note.level_db + np.float32(self.gain_db)), f0_hz
+
+
+def decoded(
+    output: npt.NDArray[np.floating], grid: Partials | Stft, pitch_midi: float
+) -> tuple[NoteFrames | NoteSamples, float]:
+    """What a voice can play of a network's output for a trained pitch, and the f0 in Hz that it has."""
+    if isinstance(grid, Stft):
+        sample = decode_samples(output, grid, pitch_midi)
+        return sample, sample.f0_hz
+    return decode(output, grid), nominal_hz(pitch_midi)
 
 
 def _loudest_spectrum(note: NoteSamples) -> NoteFrames:

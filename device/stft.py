@@ -24,6 +24,7 @@ from device.recording import pitch_cents
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
+NEPER_DB = 20 / math.log(10)  # of one unit of channel 0
 # ln: no bin of a note within full scale has more than the sum of the window, fft_samples / 2, and the rest is room for
 # error; it keeps exp from overflowing.
 LARGEST_LOG = 20.0
@@ -172,6 +173,11 @@ def invert(output: npt.NDArray[np.floating], grid: Stft) -> Floats:
     half = grid.fft_samples // 2
     audio: Floats = total[half : half + grid.samples] / np.maximum(weight[half : half + grid.samples], 1e-3)
     return audio
+
+
+def full_scale_log(grid: Stft) -> float:
+    """Channel 0 of a sine of full scale in the middle of a bin: half of the window's sum, ln."""
+    return math.log(grid.fft_samples / 4)
 
 
 def hann(samples: int) -> Floats:

@@ -26,7 +26,7 @@ from device.compiled import FAST, compiled
 from device.envelope import envelope, envelope_gain
 from device.partials import HEARD_SHARE, NoteFrames, Partials
 from device.samples import read_samples
-from device.stft import NoteSamples
+from device.stft import NoteSamples, Stft
 
 Array = npt.NDArray[np.float32]
 Note: TypeAlias = NoteFrames | NoteSamples
@@ -356,6 +356,13 @@ class VoiceBank:
         self.render(np.zeros((0, 2), np.float32))
         self._state.tail[:] = 0
         self._starts = 0
+
+
+def bank_for(grid: Partials | Stft, sample_rate_hz: float) -> VoiceBank:
+    """One voice that plays notes of a grid."""
+    if isinstance(grid, Stft):
+        return VoiceBank(1, 1, 1, sample_rate_hz, samples=grid.samples)
+    return VoiceBank(1, grid.rows, grid.frames, sample_rate_hz, grid.frame_rate_hz, grid.limit_hz)
 
 
 # sin(pi x) = x (1 - x^2) P(x^2) on [-1, 1], P fitted for the least maximal error: 1e-7, 140 dB down.

@@ -24,6 +24,7 @@ from train import networks
 from train.descriptors import CLASSES as DESCRIPTORS
 from train.networks import Widths
 from train.recipe import GeneratorShape
+from train.runs import open_run
 from train.stages import input_shapes, load_generator
 
 
@@ -202,8 +203,9 @@ def test_what_was_not_asked_for_is_neither_made_nor_shipped(
 
 
 def test_calibration_and_proof_share_no_note(run_folder: Path) -> None:
-    _, encoder, recipe, facts = load_generator(run_folder)
-    presets, knobs = export._presets(run_folder, encoder, facts), export._knobs(facts)
+    run = open_run(run_folder)
+    recipe, facts = run.recipe, run.facts
+    presets, knobs = export._presets(run.latents, facts), export._knobs(facts)
     inputs = input_shapes(recipe, len(facts["attributes"]))
     proof = export.proof_inputs(inputs, presets, recipe.pitch_range_midi)
     calibration = export.played_inputs(

@@ -68,6 +68,35 @@ class_weight = 1.0
 augment = 0.5
 """
 
+# DarkGAN's way, on a grid with an eighth of the paper's cells: 3 scales of 4 steps, the later ones faded in over 2.
+GROWING = (
+    RECIPE[: RECIPE.index("[grid]")].replace("batch = 8\n", "")
+    + """
+[grid]
+fft_samples = 512
+hop_samples = 128
+frames = 32
+sample_rate_hz = 16000
+
+[generator]
+latent = 4
+scales = [[16, 2], [64, 8], [256, 32]]
+channels = [8, 8, 4]
+attributes = true
+
+[growth]
+steps = [4, 4, 4]
+fade_steps = [0, 2, 2]
+batch = [8, 6, 4]
+learning_rate = 1e-3
+penalty_weight = 10.0
+drift_weight = 1e-3
+class_weight = 10.0
+augment = 0.5
+standardised = true
+"""
+)
+
 ONE_TEACHER = RECIPE[RECIPE.index("[labels]") : RECIPE.index("[grid]")]
 DESCRIPTORS = """[[labels]]
 teacher = "descriptors"

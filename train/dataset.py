@@ -18,11 +18,13 @@ from tqdm import tqdm
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz
+from device.stft import Stft
 from train.attributes import copula, quantile_table
 from train.label import Labels, read_labels
 from train.notes import Note, read_audio, read_notes, split
 from train.partials import encode
-from train.recipe import Recipe, TeacherLabels
+from train.recipe import GrowingRecipe, Recipe, TeacherLabels
+from train.stft import target
 
 SCREENED = 4  # times as many ranked attributes as are asked for are looked at for distinct ones
 ENCODER_VERSION = 2  # raised whenever `train.partials.encode` changes what it returns
@@ -76,7 +78,7 @@ def soft_label(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArr
     return labels
 
 
-def load_training_set(folder: Path, recipe: Recipe, jobs: int = 2) -> TrainingSet:
+def load_training_set(folder: Path, recipe: Recipe | GrowingRecipe, jobs: int = 2) -> TrainingSet:
     """Read notes and labels, encode what is not yet encoded (progress bar, resumable), split.
 
     Only notes that sound at the pitch they claim and lie in the recipe's range are taken. Raises DarkrackError
@@ -127,7 +129,9 @@ def load_training_set(folder: Path, recipe: Recipe, jobs: int = 2) -> TrainingSe
     )
 
 
-def _labelled(folder: Path, notes: list[Note], recipe: Recipe, labels: list[Labels]) -> list[Note]:
+def _labelled(
+    folder: Path, notes: list[Note], recipe: Recipe | GrowingRecipe, labels: list[Labels]
+) -> list[Note]:
     """The notes that were labelled; DarkrackError for one that some of the teachers did not hear."""
     known = [frozenset(heard.note_str) for heard in labels]
     kept = [note for note in notes if any(note.note_str in one for one in known)]
@@ -171,7 +175,7 @@ def _chosen(folder: Path, wanted: TeacherLabels, seen: npt.NDArray[np.float32]) 
     return [ranking[n] for n in kept]
 
 
-def _check_names(names: list[str], recipe: Recipe) -> None:
+def _check_names(names: list[str], recipe: Recipe | GrowingRecipe) -> None:
     """A knob is found by its name without regard to case: DarkrackError where two teachers have the same."""
     folded = [name.casefold() for name in names]
     for n, name in enumerate(folded):
@@ -204,7 +208,7 @@ def spread_out(normal_scores: npt.NDArray[np.float32], count: int) -> list[int]:
 
 
 def _encoded(
-    folder: Path, notes: list[Note], grid: Partials, jobs: int
+    folder: Path, notes: list[Note], grid: Partials | Stft, jobs: int
 ) -> tuple[list[Note], list[npt.NDArray[np.float16]], npt.NDArray[np.int64]]:
     """The notes' frames, one memory-mapped file per audio file, made where missing."""
     by_file: dict[str, list[Note]] = defaultdict(list)
@@ -228,7 +232,7 @@ def _encoded(
     return ordered, maps, np.array(places, np.int64)
 
 
-def _cache_path(folder: Path, file: str, members: list[Note], grid: Partials) -> Path:
+def _cache_path(folder: Path, file: str, members: list[Note], grid: Partials | Stft) -> Path:
     """Named by all that decides the content, so that a changed set or grid never meets old frames."""
     facts = json.dumps(
         [ENCODER_VERSION, asdict(grid), [(n.note_str, n.start, n.samples, n.f0_hz) for n in members]]
@@ -236,15 +240,25 @@ def _cache_path(folder: Path, file: str, members: list[Note], grid: Partials) ->
     return folder / "frames" / f"{Path(file).stem}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.npy"
 
 
-def encode_note(folder: Path, note: Note, grid: Partials) -> npt.NDArray[np.float32]:
-    """One note of a data set on the grid, (2, rows, frames), from the f0 that was measured where there is one."""
+def encode_note(folder: Path, note: Note, grid: Partials | Stft) -> npt.NDArray[np.float32]:
+    """One note of a data set on the grid, (2, rows, frames), as it is trained on.
+
+    On partials from the f0 that was measured where there is one; on `stft` from audio at the grid's rate.
+    """
+    if isinstance(grid, Stft):
+        audio = read_audio(folder, note, (grid.samples + 1) / grid.sample_rate_hz)
+        if note.sample_rate != grid.sample_rate_hz:
+            import soxr
+
+            audio = soxr.resample(audio, note.sample_rate, grid.sample_rate_hz)
+        return target(audio, grid)
     audio = read_audio(
         folder, note, (grid.frames + 4) / grid.frame_rate_hz
     )  # the last windows reach past the end
     return encode(audio, note.sample_rate, note.f0_hz or nominal_hz(note.pitch), grid)
 
 
-def _encode_file(folder: Path, members: list[Note], grid: Partials, path: Path) -> None:
+def _encode_file(folder: Path, members: list[Note], grid: Partials | Stft, path: Path) -> None:
     # There is a process for each core; BLAS threads on top of them made it 9 times slower.
     with threadpool_limits(1):
         frames = np.stack([encode_note(folder, note, grid) for note in members]).astype(np.float16)

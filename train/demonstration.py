@@ -12,6 +12,7 @@ import numpy.typing as npt
 from device.generator import Asked
 from device.knobs import Knobs
 from device.partials import Partials
+from device.stft import Stft
 from train.judge import SETTINGS, asked_for
 from train.listener import SAMPLE_RATE_HZ, Listener, Part
 from train.listening import Clip, Row, Section
@@ -31,7 +32,7 @@ def sections(
     listener: Listener,
     voices: Sequence[Voice],
     parts: Sequence[Part],
-    grid: Partials,
+    grid: Partials | Stft,
     figures: dict[str, Any],
 ) -> list[Section]:
     """Sections of the page; what is heard first is what was never seen in training, beside its resynthesis."""

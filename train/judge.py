@@ -23,6 +23,7 @@ from device.files import read_bytes, write_json
 from device.generator import Asked
 from device.knobs import Knobs
 from device.partials import Partials, nominal_hz
+from device.stft import NEPER_DB, Stft, full_scale_log
 from train import measures
 from train.dataset import encode_note, soft_label
 from train.listener import SAMPLE_RATE_HZ, Heard, Held, Listener, Part
@@ -137,7 +138,7 @@ def judge(
     voices: Sequence[Voice],
     *,
     attributes: Sequence[tuple[str, str]],
-    grid: Partials,
+    grid: Partials | Stft,
     effort: Effort,
     kept: Kept,
 ) -> dict[str, Any]:
@@ -488,8 +489,12 @@ def _hop(
     lost = []
     for asked in asked_for(listener, voice, notes, random):
         mine, theirs = voice.note(asked)[0], parent.note(asked)[0]
-        sounding = theirs > 0.4  # 60 dB under full scale, where a floor of -100 dB is level 0
-        lost.append(np.sqrt(np.mean((mine - theirs)[sounding] ** 2)) * -voice.grid.floor_db)
+        # 60 dB under full scale, where a floor of -100 dB is level 0
+        least, unit_db = 0.4, -voice.grid.floor_db if isinstance(voice.grid, Partials) else NEPER_DB
+        if isinstance(voice.grid, Stft):
+            least = full_scale_log(voice.grid) - 60 / NEPER_DB
+        sounding = theirs > least
+        lost.append(np.sqrt(np.mean((mine - theirs)[sounding] ** 2)) * unit_db)
     return {"parent": parent.name, "log_spectral_db": list(measures.bootstrap(np.array(lost), random))}
 
 

@@ -16,9 +16,11 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from device.errors import DarkrackError
-from device.generator import Asked
-from device.partials import Partials, decode, nominal_hz
+from device.generator import Asked, trained_pitch
+from device.maker import decoded
+from device.partials import Partials, nominal_hz
 from device.recording import centroid_hz, level
+from device.stft import Stft
 from train.dataset import encode_note
 from train.label import Labels, labels_path, read_labels
 from train.notes import Note, read_audio, read_notes, split
@@ -205,33 +207,48 @@ class Listener:
         )
 
     def play(
-        self, frames: npt.NDArray[np.floating], grid: Partials, pitch_midi: float, seconds: float
+        self,
+        frames: npt.NDArray[np.floating],
+        grid: Partials | Stft,
+        pitch_midi: float,
+        seconds: float,
+        made_for_midi: float | None = None,
     ) -> FloatArray:
-        """(samples,) mono at 48 kHz: frames (2, rows, frames) through the device's decoder and a voice."""
+        """(samples,) mono at 48 kHz: frames (2, rows, frames) through the device's decoder and a voice.
+
+        ``made_for_midi``: the pitch that the frames were made for (default: the one that sounds).
+        """
         bank = self._bank(grid)
+        note, f0_hz = decoded(frames, grid, pitch_midi if made_for_midi is None else made_for_midi)
         # Phases of the note's own: the same note sounds the same whichever thread plays it after whatever other.
         phases = zlib.crc32(np.ascontiguousarray(frames).tobytes())
-        bank.start(0, decode(frames, grid), nominal_hz(pitch_midi), phases=phases)
+        bank.start(0, note, nominal_hz(pitch_midi), phases=phases, made_for_hz=f0_hz)
         audio = np.zeros((round(seconds * SAMPLE_RATE_HZ), 2), np.float32)
         bank.render(audio)
         bank.kill(0)
         bank.render(np.zeros((SAMPLE_RATE_HZ // 50, 2), np.float32))  # 20 ms: what was killed fades in 4
         return np.asarray(audio[:, 0] * np.sqrt(2), np.float32)  # equal-power pan in the middle: -3 dB a side
 
-    def _bank(self, grid: Partials) -> VoiceBank:
+    def _bank(self, grid: Partials | Stft) -> VoiceBank:
         """This thread's one voice for a grid."""
-        banks: dict[Partials, VoiceBank] = self._local.__dict__.setdefault("banks", {})
+        banks: dict[Partials | Stft, VoiceBank] = self._local.__dict__.setdefault("banks", {})
         if grid not in banks:
-            from device.voices import VoiceBank
+            from device.voices import bank_for
 
-            banks[grid] = VoiceBank(
-                1, grid.rows, grid.frames, SAMPLE_RATE_HZ, grid.frame_rate_hz, grid.limit_hz
-            )
+            banks[grid] = bank_for(grid, SAMPLE_RATE_HZ)
         return banks[grid]
 
     def sing(self, voice: Voice, asked: Asked, seconds: float = HEARD_S) -> FloatArray:
         """(samples,) mono at 48 kHz: one generated note."""
-        return self.play(voice.note(asked), voice.grid, asked.pitch_midi + voice.detuned_cents / 100, seconds)
+        sounding_midi = asked.pitch_midi + voice.detuned_cents / 100
+        made_for_midi = trained_pitch(asked.pitch_midi, voice.pitch_range_midi, voice.grid)
+        return self.play(
+            voice.note(asked),
+            voice.grid,
+            sounding_midi,
+            seconds,
+            made_for_midi if isinstance(voice.grid, Stft) else None,
+        )
 
     def real(self, held: Held) -> FloatArray:
         """The first second of a real note at 48 kHz, resampled where the set has another rate."""
@@ -247,7 +264,7 @@ class Listener:
         resampled: FloatArray = soxr.resample(audio, held.note.sample_rate, SAMPLE_RATE_HZ)
         return resampled
 
-    def resynthesis(self, held: Held, grid: Partials) -> FloatArray:
+    def resynthesis(self, held: Held, grid: Partials | Stft) -> FloatArray:
         """The same note once through the grid: the best that a generator could do on it."""
         return self.play(encode_note(held.folder, held.note, grid), grid, held.note.pitch, HEARD_S)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import itertools
 import math
 import types
 import typing
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from device.errors import DarkrackError
 from device.files import read_bytes, read_toml
 from device.partials import Partials
+from device.stft import Stft
 
 
 @dataclass(frozen=True)
@@ -139,18 +141,24 @@ class EarStage:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what a run learns, besides the notes."""
+class Basics:
+    """What recipes of either kind say."""
 
     name: str
     seed: int
-    batch: int
     ema: float
     checkpoint_every_steps: int
     pitch_range_midi: tuple[int, int]
     presets: int
     data: tuple[Source, ...]
     labels: Labels
+
+
+@dataclass(frozen=True)
+class Recipe(Basics):
+    """Everything that decides what a run in two stages (`train.stages`) learns, besides the notes."""
+
+    batch: int
     grid: Partials
     generator: GeneratorShape
     critic: CriticShape
@@ -164,13 +172,125 @@ class Recipe:
         return self.reconstruction.steps + self.adversarial.steps + (self.ear.steps if self.ear else 0)
 
 
-def read_recipe(path: Path) -> tuple[Recipe, str]:
-    """Read a recipe and its SHA-256; every missing, unknown or mistyped key is a DarkrackError that names it."""
+CONCATENATED, FILM = "concatenated", "film"  # how a growing generator is told what to make
+
+
+@dataclass(frozen=True)
+class GrowingShape:
+    """Sizes of DarkGAN's generator and of the discriminator that mirrors it.
+
+    ``scales``: bins and frames of each, low to high, each a whole multiple of the one before, the last the grid's;
+    ``channels``: feature maps of each. ``attributes``: false for the paper's baseline, whose generator is told pitch
+    alone and whose discriminator has no attributes to name. ``conditioning``: "concatenated" with z, as the paper has
+    it, or "film": attributes and pitch scale and shift every convolution's maps (Perez et al. 2018; for timbre Bitton
+    et al. 2018, MoVE), and z alone enters the first layer.
+    """
+
+    latent: int
+    scales: tuple[tuple[int, int], ...]
+    channels: tuple[int, ...]
+    attributes: bool
+    conditioning: str = CONCATENATED
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Progressive growing with WGAN-GP: ``steps`` and ``batch`` of each scale, of which ``fade_steps`` fade it in.
+
+    ``penalty_weight`` lambda of the gradient penalty; ``drift_weight`` of the squared score of real notes;
+    ``class_weight`` of pitch and attributes, on D with real notes and on G with fakes; ``augment``: in G's step an
+    attribute over its 80th percentile q gets |N(0, augment * min(q) / q)| more. ``standardised``: the networks see
+    both planes with mean 0 and spread 1 over the notes (folded into the last layer at export) instead of as they
+    are, ln magnitude from -23 to 6 and radians, which is how the paper has them.
+    """
+
+    steps: tuple[int, ...]
+    fade_steps: tuple[int, ...]
+    batch: tuple[int, ...]
+    learning_rate: float
+    penalty_weight: float
+    drift_weight: float
+    class_weight: float
+    augment: float
+    standardised: bool
+
+
+@dataclass(frozen=True)
+class GrowingRecipe(Basics):
+    """The same of a run that grows on the `stft` grid, DarkGAN's own (`train.growing`)."""
+
+    grid: Stft
+    generator: GrowingShape
+    growth: Growth
+
+    @property
+    def batch(self) -> int:
+        """The most notes of a step."""
+        return max(self.growth.batch)
+
+
+def read_recipe(path: Path) -> tuple[Recipe | GrowingRecipe, str]:
+    """Read a recipe and its SHA-256; every missing, unknown or mistyped key is a DarkrackError that names it.
+
+    One with a table ``[growth]`` is a GrowingRecipe.
+    """
     table = read_toml(path, "a training recipe")
-    return _build(Recipe, table, str(path)), hashlib.sha256(read_bytes(path, "a training recipe")).hexdigest()
+    recipe: Recipe | GrowingRecipe
+    if "growth" in table:
+        recipe = _build(GrowingRecipe, table, str(path))
+        _check_growth(recipe, str(path))
+    else:
+        recipe = _build(Recipe, table, str(path))
+    return recipe, hashlib.sha256(read_bytes(path, "a training recipe")).hexdigest()
+
+
+def read_two_stage_recipe(path: Path) -> tuple[Recipe, str]:
+    """The same where only a recipe on the partials grid will do."""
+    recipe, digest = read_recipe(path)
+    if not isinstance(recipe, Recipe):
+        raise DarkrackError(str(path), "a recipe on the partials grid", "one that grows on stft")
+    return recipe, digest
+
+
+def _check_growth(recipe: GrowingRecipe, where: str) -> None:
+    """Scales that fit into each other and into the grid, and a number for each of them."""
+    shape, growth = recipe.generator, recipe.growth
+    scales = shape.scales
+    if not scales or scales[-1] != (recipe.grid.bins, recipe.grid.frames):
+        raise DarkrackError(
+            f"{where}: generator: scales",
+            f"[{recipe.grid.bins}, {recipe.grid.frames}] as the last, as the grid has them",
+            str(list(scales[-1])) if scales else "none",
+        )
+    for n, (low, high) in enumerate(itertools.pairwise(scales)):
+        if min(low) < 1 or any(big % small for small, big in zip(low, high, strict=True)):
+            raise DarkrackError(
+                f"{where}: generator: scales[{n + 1}]", f"whole multiples of {list(low)}", str(list(high))
+            )
+    if shape.conditioning not in {CONCATENATED, FILM}:
+        raise DarkrackError(
+            f"{where}: generator: conditioning", f"{CONCATENATED} or {FILM}", repr(shape.conditioning)
+        )
+    for key, values, least in (
+        ("generator: channels", shape.channels, 1),
+        ("growth: steps", growth.steps, 1),
+        ("growth: fade_steps", growth.fade_steps, 0),
+        ("growth: batch", growth.batch, 2),
+    ):
+        if len(values) != len(scales) or min(values) < least:
+            raise DarkrackError(
+                f"{where}: {key}", f"{len(scales)} numbers from {least} on, one a scale", str(list(values))
+            )
+    for n, (fade, steps) in enumerate(zip(growth.fade_steps, growth.steps, strict=True)):
+        most = steps if n else 0
+        if fade > most:
+            raise DarkrackError(
+                f"{where}: growth: fade_steps[{n}]", f"at most {most}, as the scale has steps", str(fade)
+            )
 
 
 _T = TypeVar("_T")
+_EXAMPLES = dict.fromkeys((GrowingRecipe, GrowingShape, Growth, Stft), "recipes/darkgan.toml")
 
 
 def _build(kind: type[_T], table: dict[str, Any], where: str) -> _T:
@@ -191,7 +311,10 @@ def _build(kind: type[_T], table: dict[str, Any], where: str) -> _T:
     for key in known:
         if key not in table and key not in optional:
             raise DarkrackError(
-                f"{where}: {key}", "a value", "nothing", f"recipes/first.toml shows every key of [{where}]"
+                f"{where}: {key}",
+                "a value",
+                "nothing",
+                f"{_EXAMPLES.get(kind, 'recipes/first.toml')} shows every key",
             )
     return kind(**{key: _value(hints[key], table[key], f"{where}: {key}") for key in known if key in table})
 

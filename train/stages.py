@@ -33,7 +33,7 @@ from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz, sounding_rows
 from train.dataset import TrainingSet
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Verdict, Widths, nn_bias
-from train.recipe import Recipe, read_recipe
+from train.recipe import Recipe, read_two_stage_recipe
 
 if TYPE_CHECKING:
     from train.ear import Hearing
@@ -192,7 +192,7 @@ def train(
             }
             with atomic_path(folder / EARLY) as temporary:
                 torch.save(early, temporary)
-        _append_log(folder / "log.csv", log)
+        append_log(folder / "log.csv", log, COLUMNS)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
 
@@ -550,8 +550,16 @@ def save_checkpoint(folder: Path, state: State, identity: Mapping[str, str]) -> 
         "optimisers": {name: optimiser.state_dict() for name, optimiser in state.optimisers.items()},
         **({"hearing": state.hearing.state_dict()} if state.hearing else {}),
     }
+    write_checkpoint(folder, content)
+
+
+def write_checkpoint(folder: Path, content: Mapping[str, Any]) -> None:
+    """Put ``content`` in the place of the run's last checkpoint when it is whole; DarkrackError on a full disk."""
     with atomic_path(folder / CHECKPOINT) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(dict(content), temporary)
+        except RuntimeError as error:  # of torch's own writer, also where the disk is full
+            raise OSError(str(error).split("\n", maxsplit=1)[0]) from error
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:
@@ -575,6 +583,18 @@ def _refuse_trimmed(folder: Path, content: Mapping[str, Any]) -> None:
         )
 
 
+def check_identity(folder: Path, content: Mapping[str, Any], identity: Mapping[str, str]) -> None:
+    """DarkrackError where a checkpoint is of another recipe or of other notes than ``identity`` says."""
+    for what, sha256 in identity.items():
+        if content["identity"][what] != sha256:
+            raise DarkrackError(
+                str(folder),
+                f"a run with {what}",
+                "a run with others",
+                "give a new --run, or put the old one back",
+            )
+
+
 def resume(
     folder: Path,
     identity: Mapping[str, str],
@@ -587,14 +607,7 @@ def resume(
         return None
     content = load_checkpoint(folder)
     _refuse_trimmed(folder, content)
-    for what, sha256 in identity.items():
-        if content["identity"][what] != sha256:
-            raise DarkrackError(
-                str(folder),
-                f"a run with {what}",
-                "a run with others",
-                "give a new --run, or put the old one back",
-            )
+    check_identity(folder, content, identity)
     state = start_state(recipe, notes, listen)
     for name, module in state.modules().items():
         module.load_state_dict(content[name])
@@ -607,27 +620,29 @@ def resume(
     return state
 
 
-def _append_log(path: Path, rows: list[dict[str, float]]) -> None:
-    """Add rows to the CSV log; the columns are those of both stages, empty where a stage has none."""
-    columns = [
-        "step",
-        "level",
-        "deviation",
-        "kl",
-        "texture",
-        "critic",
-        "score",
-        "real_classes",
-        "fake_classes",
-        "fooled",
-        "ear_labels",
-        "ear_embedding",
-        "labels",
-        "embedding",
-        "heard_labels",
-        "heard_embedding",
-        "notes_per_s",
-    ]
+COLUMNS = (  # of the log: those of all stages, empty where a stage has none
+    "step",
+    "level",
+    "deviation",
+    "kl",
+    "texture",
+    "critic",
+    "score",
+    "real_classes",
+    "fake_classes",
+    "fooled",
+    "ear_labels",
+    "ear_embedding",
+    "labels",
+    "embedding",
+    "heard_labels",
+    "heard_embedding",
+    "notes_per_s",
+)
+
+
+def append_log(path: Path, rows: list[dict[str, float]], columns: Sequence[str]) -> None:
+    """Add rows to the CSV log."""
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
@@ -726,7 +741,7 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
 
 def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, Any]]:
     """The averaged generator and encoder of a run, its recipe, and the facts of `run_facts`."""
-    recipe, recipe_sha256 = read_recipe(folder / "recipe.toml")
+    recipe, recipe_sha256 = read_two_stage_recipe(folder / "recipe.toml")
     facts: dict[str, Any] = json.loads(
         read_bytes(folder / "run.json", "the facts of a run", "darkrack train makes one")
     )

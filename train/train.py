@@ -1,8 +1,8 @@
 """`darkrack train`: notes and a recipe to a run, a folder from which training goes on and export starts.
 
 recipe.toml, run.json, presets.npz   what was asked for and what the notes are: attributes, presets, sources
-checkpoint.pt, log.csv, sheet-*.png  where training stands (`train.stages`)
-early.pt                             the generator at its first checkpoint, for `darkrack trim`
+checkpoint.pt, log.csv, sheet-*.png  where training stands (`train.stages`; `train.growing` on the `stft` grid)
+early.pt                             on partials: the generator at its first checkpoint, for `darkrack trim`
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes, write_json
 from train.dataset import TrainingSet, load_training_set, spread_out
-from train.recipe import Recipe, read_recipe
+from train.recipe import GrowingRecipe, Recipe, read_recipe
 
 if TYPE_CHECKING:
     from train.teacher import Teacher
@@ -54,29 +54,33 @@ def run(args: argparse.Namespace) -> None:
     """Train to the recipe's last step, or go on from the run's checkpoint."""
     import torch
 
+    from train import growing, stages
     from train.ear import Hearing
-    from train.stages import resume, start_state, train, warm_start
 
     recipe, recipe_sha256 = read_recipe(args.recipe)
     torch.set_num_threads(args.threads)
     notes = load_training_set(args.data, recipe, args.threads)
     identity = {"this recipe": recipe_sha256, "these notes": notes.sha256()}
     facts = run_facts(recipe, recipe_sha256, notes)
+    if isinstance(recipe, GrowingRecipe):
+        if args.start_from:
+            raise DarkrackError("--start-from", "a recipe on the partials grid", f"{recipe.name}, on stft")
+        grown = growing.resume(args.run, identity, recipe, notes) or growing.start_state(recipe, notes)
+        _write_facts(args, facts)
+        growing.train(grown, recipe, notes, args.run, identity)
+        return
     listen = None
     if recipe.ear is not None:
         listen = partial(Hearing, recipe, args.data, notes, listening(args.ear, recipe.ear.teacher))
-    state = resume(args.run, identity, recipe, notes, listen)
+    state = stages.resume(args.run, identity, recipe, notes, listen)
     if state is not None:
         known = json.loads(read_bytes(args.run / "run.json", "the facts of a run"))
         facts["started_from"] = known.get("started_from")
     else:
-        state = start_state(recipe, notes, listen)
+        state = stages.start_state(recipe, notes, listen)
         if args.start_from:
-            facts["started_from"] = warm_start(state, args.start_from, notes.attributes.names)
-    args.run.mkdir(parents=True, exist_ok=True)
-    with atomic_path(args.run / "recipe.toml") as temporary:
-        temporary.write_bytes(read_bytes(args.recipe, "a training recipe"))
-    write_json(args.run / "run.json", facts)
+            facts["started_from"] = stages.warm_start(state, args.start_from, notes.attributes.names)
+    _write_facts(args, facts)
     presets = np.array([preset["row"] for preset in facts["presets"]])
     with atomic_path(args.run / "presets.npz") as temporary:
         np.savez(
@@ -85,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
             pitch=notes.pitch[presets],
             velocity=notes.velocity[presets],
         )
-    train(state, recipe, notes, args.run, identity)
+    stages.train(state, recipe, notes, args.run, identity)
 
 
 def listening(option: str | None, name: str) -> Teacher:
@@ -98,7 +102,15 @@ def listening(option: str | None, name: str) -> Teacher:
     return load_teacher(name, Path(path) if path else None)
 
 
-def run_facts(recipe: Recipe, recipe_sha256: str, notes: TrainingSet) -> dict[str, Any]:
+def _write_facts(args: argparse.Namespace, facts: dict[str, Any]) -> None:
+    """The recipe as it was, and what `run_facts` found."""
+    args.run.mkdir(parents=True, exist_ok=True)
+    with atomic_path(args.run / "recipe.toml") as temporary:
+        temporary.write_bytes(read_bytes(args.recipe, "a training recipe"))
+    write_json(args.run / "run.json", facts)
+
+
+def run_facts(recipe: Recipe | GrowingRecipe, recipe_sha256: str, notes: TrainingSet) -> dict[str, Any]:
     """What export needs to know of the data once they are gone: attributes, presets, sources, counts."""
     # One note of each instrument: the one nearest to middle C, and the loudest of these.
     best: dict[str, int] = {}
@@ -113,16 +125,21 @@ def run_facts(recipe: Recipe, recipe_sha256: str, notes: TrainingSet) -> dict[st
         called
     ):  # two fonts with a "Piano": full names tell them apart
         called = [notes.notes[row].instrument_str for row in presets]
+    found: list[dict[str, Any]] = [
+        {"name": name, "row": row, "attributes": notes.soft_labels[row].tolist()}
+        for name, row in zip(called, presets, strict=True)
+    ]
+    if isinstance(recipe, GrowingRecipe):  # which has no encoder to say what z a note has: any will do
+        drawn = np.random.default_rng(recipe.seed).standard_normal((len(found), recipe.generator.latent))
+        for preset, z in zip(found, drawn.round(3).tolist(), strict=True):
+            preset["z"] = z
     return {
         "recipe_sha256": recipe_sha256,
         "attributes": list(notes.attributes.names),
         "teachers": list(notes.attributes.teachers),
         "quantiles": notes.attributes.quantiles.tolist(),
         "copula": notes.attributes.copula.tolist(),
-        "presets": [
-            {"name": name, "row": row, "attributes": notes.soft_labels[row].tolist()}
-            for name, row in zip(called, presets, strict=True)
-        ],
+        "presets": found,
         "sources": [dataclasses.asdict(source) for source in recipe.data],
         "notes": {part: len(rows) for part, rows in notes.parts.items()},
     }

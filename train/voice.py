@@ -19,21 +19,25 @@ from device.bundle import Attribute, Preset
 from device.errors import DarkrackError
 from device.generator import Asked, Asker, Generator
 from device.partials import Partials
+from device.stft import NEPER_DB, Stft, full_scale_log
+from train.stft import LEAST_MAGNITUDE
 
 FloatArray = npt.NDArray[np.float32]
 MakeNote = Callable[[Asked], FloatArray]  # to frames (2, rows, frames)
 
 DETUNED_CENTS = 20.0
+LEAST_LOG = float(np.log(LEAST_MAGNITUDE))
 # A calibration set of quiet, dull notes would have seen levels up to here; real ones reach 1.06 (LOUDEST_DB).
 MISCALIBRATED_LEVEL = 0.6
+MISCALIBRATED_DB = -40.0  # the same on the `stft` grid, under the magnitude of a sine of full scale
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Voice:
     """Something that generates notes, and what one must know to ask it for them.
 
-    ``kind`` is ``bundle`` or ``run``; ``trained_by`` names each attribute's teacher; ``latent`` (runs only) gives
-    the encoder's z (N, Z) of frames (N, 2, rows, frames) with soft labels (N, A), pitch (N,), velocity (N,).
+    ``kind`` is ``bundle`` or ``run``; ``trained_by`` names each attribute's teacher; ``latent`` (runs with an encoder)
+    gives its z (N, Z) of frames (N, 2, rows, frames) with soft labels (N, A), pitch (N,), velocity (N,).
     ``detuned_cents`` is a planted fault of the player, not of the network.
     """
 
@@ -48,7 +52,7 @@ class Voice:
     presets: tuple[Preset, ...]
     latent_size: int
     pitch_range_midi: tuple[float, float]
-    grid: Partials
+    grid: Partials | Stft
     open: Callable[[], MakeNote]
     latent: Callable[..., FloatArray] | None = None
     fault: str | None = None
@@ -94,7 +98,7 @@ def open_voice(path: Path, variant: str | None = None) -> Voice:
         presets=manifest.presets,
         latent_size=manifest.latent_size,
         pitch_range_midi=manifest.pitch_range_midi,
-        grid=bundles.partials_of(bundle, "darkrack evaluate"),
+        grid=manifest.representation,
         open=lambda: _asking(Generator(bundle, variant)),
     )
 
@@ -116,20 +120,23 @@ def _run(folder: Path) -> Voice:
     import torch
 
     from train.networks import Condition
-    from train.stages import input_shapes, load_generator, preset_latents
+    from train.runs import open_run
 
-    generator, encoder, recipe, facts = load_generator(folder)
-    inputs = input_shapes(recipe, len(facts["attributes"]))
+    opened = open_run(folder)
+    recipe, facts, encoder = opened.recipe, opened.facts, opened.encoder
 
     def network(tensors: Any) -> FloatArray:
         with torch.inference_mode():
-            frames: FloatArray = generator(*(torch.from_numpy(tensors[name]) for name in inputs)).numpy()
+            frames: FloatArray = opened.generator(
+                *(torch.from_numpy(tensors[name]) for name in opened.inputs)
+            ).numpy()
         return frames
 
     def latent(
         frames: FloatArray, labels: FloatArray, pitch: npt.ArrayLike, velocity: npt.ArrayLike
     ) -> FloatArray:
         asked = [torch.from_numpy(np.asarray(one, np.float32)) for one in (labels, pitch, velocity)]
+        assert encoder is not None
         with torch.inference_mode():
             mean, _ = encoder(
                 torch.from_numpy(frames), Condition(asked[0], asked[1][:, None], asked[2][:, None])
@@ -137,7 +144,7 @@ def _run(folder: Path) -> Voice:
         z: FloatArray = mean.numpy()
         return z
 
-    asker = Asker(network, str(folder), inputs, recipe.pitch_range_midi, recipe.grid)
+    asker = Asker(network, str(folder), opened.inputs, recipe.pitch_range_midi, recipe.grid)
     return Voice(
         name=_named(recipe.name, facts),
         kind="run",
@@ -154,13 +161,13 @@ def _run(folder: Path) -> Voice:
         temperature=recipe.labels.temperature,
         presets=tuple(
             Preset(one["name"], np.array(one["attributes"]), z)
-            for one, z in zip(facts["presets"], preset_latents(folder, encoder, facts), strict=True)
+            for one, z in zip(facts["presets"], opened.latents, strict=True)
         ),
         latent_size=recipe.generator.latent,
         pitch_range_midi=(float(recipe.pitch_range_midi[0]), float(recipe.pitch_range_midi[1])),
         grid=recipe.grid,
         open=lambda: asker.note,
-        latent=latent,
+        latent=latent if encoder is not None else None,
     )
 
 
@@ -203,8 +210,11 @@ def _detuned(voice: Voice, make: MakeNote, asked: Asked) -> FloatArray:
 def _miscalibrated(voice: Voice, make: MakeNote, asked: Asked) -> FloatArray:
     """The output as static int8 leaves it whose range was calibrated on quiet notes: clipped, in 256 steps."""
     frames = make(asked).copy()
-    step = MISCALIBRATED_LEVEL / 255
-    frames[0] = np.round(np.clip(frames[0], 0.0, MISCALIBRATED_LEVEL) / step) * step
+    low, high = 0.0, MISCALIBRATED_LEVEL
+    if isinstance(voice.grid, Stft):
+        low, high = LEAST_LOG, full_scale_log(voice.grid) + MISCALIBRATED_DB / NEPER_DB
+    step = (high - low) / 255
+    frames[0] = np.round((np.clip(frames[0], low, high) - low) / step) * step + low
     return frames
 
 

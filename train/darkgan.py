@@ -1,0 +1,251 @@
+"""DarkGAN's networks on the `stft` grid: a generator and a discriminator that grow together, scale by scale.
+
+Source: Nistal, Lattner and Richard, "DarkGAN", ISMIR 2021, and where it says less than one needs the authors' released
+code: one more convolution in the first block, slopes of the leaky ReLU, 155 outputs, groups of the minibatch standard
+deviation. The first layer is dense, as what it computes is: the code pads the input vector with zeros to a map and
+convolves it with a kernel as large as the map, 130 times the multiply-accumulates for the same numbers. Progressive
+growing, the equalised learning rate and pixel norm: Karras et al. 2018.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from train.networks import PixelNorm, Verdict, nn_bias
+from train.recipe import FILM, GrowingShape
+
+FIRST_SLOPE, SLOPE = (
+    0.2,
+    0.02,
+)  # of the generator's leaky ReLU: in its first block, in the others (released code)
+CRITIC_SLOPE = 0.2  # of the discriminator's
+GROUP = 4  # notes over which the discriminator sees the standard deviation
+DEVIATION_EPSILON = 1e-8
+PLANES = 2  # log magnitude and instantaneous frequency
+
+
+class EqualisedConv(nn.Conv2d):
+    """A convolution that keeps the size, whose weights are N(0, 1) and scaled by sqrt(2 / fan in) when they are used.
+
+    So Adam's steps are as large beside every layer's weights (Karras et al. 2018, section 4.1).
+    """
+
+    def __init__(self, inputs: int, outputs: int, width: int) -> None:
+        super().__init__(inputs, outputs, width, padding=width // 2)
+        self.gain = math.sqrt(2 / (inputs * width * width))
+        nn.init.normal_(self.weight)
+        nn.init.zeros_(nn_bias(self))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W)."""
+        return F.conv2d(x, self.weight * self.gain, self.bias, padding=self.padding)
+
+    def plain(self) -> nn.Conv2d:
+        """The same numbers from a layer of torch's own: the gain is in its weights."""
+        inputs, outputs, width = self.in_channels, self.out_channels, self.kernel_size[0]
+        layer = nn.Conv2d(inputs, outputs, width, padding=width // 2)
+        layer.weight = nn.Parameter((self.weight * self.gain).detach())
+        layer.bias = nn.Parameter(nn_bias(self).detach().clone())
+        return layer
+
+
+class EqualisedLinear(nn.Linear):
+    """The same of a dense layer."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias)
+        self.gain = math.sqrt(2 / inputs)
+        nn.init.normal_(self.weight)
+        if bias:
+            nn.init.zeros_(nn_bias(self))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) to (B, outputs)."""
+        return F.linear(x, self.weight * self.gain, self.bias)
+
+    def plain(self) -> nn.Linear:
+        """The same numbers from a layer of torch's own."""
+        layer = nn.Linear(self.in_features, self.out_features, self.bias is not None)
+        layer.weight = nn.Parameter((self.weight * self.gain).detach())
+        if self.bias is not None:
+            layer.bias = nn.Parameter(self.bias.detach().clone())
+        return layer
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions, leaky ReLU and pixel norm after each; with FiLM between where there is any."""
+
+    def __init__(self, inputs: int, outputs: int, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+        self.first = EqualisedConv(inputs, outputs, 3)
+        self.second = EqualisedConv(outputs, outputs, 3)
+        self.norm = PixelNorm(outputs)
+
+    def forward(self, x: Tensor, film: Tensor | None = None) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W); ``film`` (B, 4 * outputs): gains less 1 and offsets of each."""
+        for n, layer in enumerate((self.first, self.second)):
+            x = layer(x)
+            if film is not None:
+                gain, offset = film[:, :, None, None].chunk(4, dim=1)[2 * n : 2 * n + 2]
+                x = x * (1 + gain) + offset
+            x = self.norm(F.leaky_relu(x, self.slope))
+        return x
+
+
+class Generator(nn.Module):
+    """z, attributes and pitch to the planes of a note, as far as it has grown.
+
+    z (B, latent), attributes (B, A) soft labels, pitch (B, 1) MIDI, a whole number, which becomes one of the range's
+    classes. All of them together are pixel-normalised, so one attribute raised lowers the rest; with FiLM z and the
+    rest are so apart. Returns (B, 2, bins,
+    frames) of ``scale``, which is blended with the scale before while ``fade`` is under 1; both are set from outside.
+    """
+
+    anchors: Tensor
+
+    def __init__(self, shape: GrowingShape, attributes: int, pitch_range_midi: tuple[int, int]) -> None:
+        super().__init__()
+        low, high = pitch_range_midi
+        self.register_buffer("anchors", torch.arange(low, high + 1.0)[None])
+        self.sizes = shape.scales
+        self.told = attributes if shape.attributes else 0
+        self.scale, self.fade = len(shape.scales) - 1, 1.0
+        condition, first = self.told + high - low + 1, shape.channels[0]
+        inputs = shape.latent
+        if shape.conditioning == FILM:
+            self.condition_norm = PixelNorm(condition)
+            self.film = nn.ModuleList(EqualisedLinear(condition, 4 * width) for width in shape.channels)
+            for layer in self.film:
+                assert isinstance(layer, EqualisedLinear)
+                nn.init.zeros_(layer.weight)  # it begins as if it were not there
+        else:
+            self.film = nn.ModuleList()
+            inputs += condition
+        self.norm = PixelNorm(inputs)
+        self.first = EqualisedLinear(inputs, first * math.prod(shape.scales[0]), bias=False)
+        self.first_bias = nn.Parameter(torch.zeros(1, first, 1, 1))  # one a feature map, as a convolution has
+        self.first_norm = PixelNorm(first)
+        self.blocks = nn.ModuleList(
+            Block(before, after, SLOPE if n else FIRST_SLOPE)
+            for n, (before, after) in enumerate(
+                zip((first, *shape.channels[:-1]), shape.channels, strict=True)
+            )
+        )
+        self.to_planes = nn.ModuleList(EqualisedConv(width, PLANES, 1) for width in shape.channels)
+
+    def forward(self, z: Tensor, attributes: Tensor, pitch: Tensor) -> Tensor:
+        """See the class."""
+        classes = F.relu(1 - (pitch - self.anchors).abs())
+        told = torch.cat([attributes, classes], dim=1) if self.told else classes
+        asked = z if self.film else torch.cat([z, told], dim=1)
+        if self.film:
+            told = self.condition_norm(told)
+        x = self.first(self.norm(asked)).reshape(len(z), -1, *self.sizes[0]) + self.first_bias
+        before = x = self.first_norm(F.leaky_relu(x, FIRST_SLOPE))
+        for n in range(self.scale + 1):
+            if n:
+                before = x
+                x = self._enlarged(x, n)
+            x = self.blocks[n](x, self.film[n](told) if self.film else None)
+        planes: Tensor = self.to_planes[self.scale](x)
+        if self.fade < 1:
+            coarse = self._enlarged(self.to_planes[self.scale - 1](before), self.scale)
+            planes = torch.lerp(coarse, planes, self.fade)
+        for n in range(self.scale + 1, len(self.sizes)) if self.whole else ():
+            planes = self._enlarged(planes, n)
+        return planes
+
+    whole = False  # whether what has not grown yet is made up for, by repeating what there is
+
+    def _enlarged(self, x: Tensor, scale: int) -> Tensor:
+        """From the scale before to this one."""
+        ratio = [float(a // b) for a, b in zip(self.sizes[scale], self.sizes[scale - 1], strict=True)]
+        return F.interpolate(x, scale_factor=ratio, mode="nearest")
+
+    @torch.no_grad()
+    def finished(self, mean: Tensor, spread: Tensor) -> Generator:
+        """A copy that plays: of the grid's size, in its units, of torch's own layers, without what it does not need.
+
+        ``mean`` and ``spread`` (2,) are those that its training took out of the planes.
+        """
+        made = copy.deepcopy(self).eval().requires_grad_(False)
+        made.whole = True
+        for module in list(made.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, EqualisedConv | EqualisedLinear):
+                    setattr(module, name, child.plain().requires_grad_(False))
+        made.blocks, made.film = made.blocks[: self.scale + 1], made.film[: self.scale + 1]
+        for n, layer in enumerate(made.to_planes):
+            assert isinstance(layer, nn.Conv2d)
+            layer.weight.mul_(spread[:, None, None, None])
+            nn_bias(layer).mul_(spread).add_(mean)
+            if n != self.scale and (n != self.scale - 1 or self.fade >= 1):
+                made.to_planes[n] = nn.Identity()
+        return made
+
+
+class Discriminator(nn.Module):
+    """How real a note is, which pitch and which attributes it has; the generator's mirror.
+
+    ``scale`` and ``fade`` as there. `Verdict` of planes (B, 2, bins, frames) of that scale: score (B, 1).
+    """
+
+    def __init__(self, shape: GrowingShape, attributes: int, pitch_range_midi: tuple[int, int]) -> None:
+        super().__init__()
+        self.sizes = shape.scales
+        self.scale, self.fade = len(shape.scales) - 1, 1.0
+        self.pitches = pitch_range_midi[1] - pitch_range_midi[0] + 1
+        self.named = attributes if shape.attributes else 0
+        self.from_planes = nn.ModuleList(EqualisedConv(PLANES, width, 1) for width in shape.channels)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([EqualisedConv(width, width, 3), EqualisedConv(width, narrower, 3)])
+            for width, narrower in zip(shape.channels[1:], shape.channels[:-1], strict=True)
+        )
+        first = shape.channels[0]
+        self.last = EqualisedConv(first + 1, first, 3)
+        self.dense = EqualisedLinear(first * math.prod(shape.scales[0]), first)
+        self.out = EqualisedLinear(first, self.named + self.pitches + 1)
+
+    def forward(self, planes: Tensor) -> Verdict:
+        """See the class."""
+        x = self._read(planes, self.scale)
+        for n in range(self.scale, 0, -1):
+            pair = self.blocks[n - 1]
+            assert isinstance(pair, nn.ModuleList)
+            for layer in pair:
+                x = F.leaky_relu(layer(x), CRITIC_SLOPE)
+            x = reduced(x, self.sizes[n - 1])
+            if n == self.scale and self.fade < 1:
+                x = torch.lerp(self._read(reduced(planes, self.sizes[n - 1]), n - 1), x, self.fade)
+        x = F.leaky_relu(self.last(with_deviation(x)), CRITIC_SLOPE)
+        x = self.out(F.leaky_relu(self.dense(x.flatten(1)), CRITIC_SLOPE))
+        attributes, pitch, score = x.split([self.named, self.pitches, 1], dim=1)
+        return Verdict(score, pitch, attributes)
+
+    def _read(self, planes: Tensor, scale: int) -> Tensor:
+        return F.leaky_relu(self.from_planes[scale](planes), CRITIC_SLOPE)
+
+
+def reduced(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The mean of every cell of a coarser grid: (B, C, H, W) to (B, C, *size)."""
+    return F.avg_pool2d(x, (x.shape[2] // size[0], x.shape[3] // size[1]))
+
+
+def with_deviation(x: Tensor) -> Tensor:
+    """(B, C, H, W) with one map more: how far the notes of a group differ, on average over the map.
+
+    Groups of GROUP notes, n and n + B / GROUP and so on (Karras et al. 2018); all notes are one group where they do not
+    come in fours, as in the released code.
+    """
+    count = len(x)
+    group = GROUP if count % GROUP == 0 else count
+    apart = x.reshape(group, -1, *x.shape[1:])
+    deviation = (apart.var(dim=0, unbiased=False) + DEVIATION_EPSILON).sqrt().mean((1, 2, 3))
+    added = deviation.repeat(group)[:, None, None, None].expand(-1, 1, *x.shape[2:])
+    return torch.cat([x, added], dim=1)

@@ -1,0 +1,450 @@
+"""Training on the `stft` grid as DarkGAN was: growing scale by scale, WGAN-GP, pitch and attributes named by D.
+
+Source: Nistal, Lattner and Richard, "DarkGAN", ISMIR 2021; Karras et al. 2018 (progressive growing, drift); Gulrajani
+et al. 2017 (gradient penalty); Odena et al. 2017 (classes). From the authors' released code, where the paper does not
+say: iterations and batch of each scale, that real notes are blended as the generator's are while a scale fades in, that
+the average of the generator starts again with each scale, the augmentation. As there, optimisers begin anew with each
+scale, and the cross-entropy of attributes is a mean over them. Not as there: the blend moves with every step, where the
+code moves it in jumps; raised attributes end at 1, because the cross-entropy of a label above 1 has no minimum.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from device.errors import DarkrackError
+from device.files import atomic_path, read_bytes
+from train.darkgan import Discriminator, Generator, reduced
+from train.dataset import TrainingSet
+from train.networks import Verdict
+from train.recipe import GrowingRecipe, Growth, read_recipe
+from train.stages import (
+    CHECKPOINT,
+    append_log,
+    check_identity,
+    load_checkpoint,
+    stop_requested,
+    write_checkpoint,
+)
+
+LOG_EVERY_STEPS = 50
+STRONG = 0.8  # the quantile over which an attribute is raised (released code)
+LEAST_SPREAD = 1e-3
+MEASURED_NOTES = 512  # through which mean and spread of the planes are taken
+SHEET_NOTES = 8
+COLUMNS = (
+    "step",
+    "scale",
+    "fade",
+    "distance",
+    "penalty",
+    "drift",
+    "real_pitch",
+    "real_attributes",
+    "score",
+    "fake_pitch",
+    "fake_attributes",
+    "notes_per_s",
+)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a step lies: which scale, which step of it, how far that scale has faded in, how many notes."""
+
+    scale: int
+    step: int
+    fade: float
+    batch: int
+
+
+def moment_at(growth: Growth, step: int) -> Moment:
+    """Of the step after ``step`` steps. The last step of a fade has it whole, 1."""
+    scale = 0
+    while scale + 1 < len(growth.steps) and step >= growth.steps[scale]:
+        step -= growth.steps[scale]
+        scale += 1
+    fades = growth.fade_steps[scale]
+    return Moment(scale, step, min(1.0, (step + 1) / fades) if fades else 1.0, growth.batch[scale])
+
+
+def rows_at(recipe: GrowingRecipe, seen: npt.NDArray[np.int64], moment: Moment) -> npt.NDArray[np.int64]:
+    """Which notes a step learns from; a new order each epoch, by seed, scale and step alone."""
+    per_epoch = len(seen) // moment.batch
+    epoch, place = divmod(moment.step, per_epoch)
+    order = np.random.default_rng([recipe.seed, moment.scale, epoch]).permutation(seen)
+    rows: npt.NDArray[np.int64] = order[place * moment.batch : (place + 1) * moment.batch]
+    return rows
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is taken out of both planes before a network sees them: mean and spread, (2,) each."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def taken_out(self, planes: Tensor) -> Tensor:
+        """(B, 2, bins, frames) of the grid in the networks' units."""
+        return (planes - self.mean[:, None, None]) / self.spread[:, None, None]
+
+
+def units_of(recipe: GrowingRecipe, notes: TrainingSet) -> Units:
+    """Of the training notes, or 0 and 1 where the recipe leaves the planes as they are."""
+    if not recipe.growth.standardised:
+        return Units(torch.zeros(2), torch.ones(2))
+    seen = notes.parts["train"]
+    sums, count = np.zeros((2, 2)), 0
+    for row in seen[:: max(1, len(seen) // MEASURED_NOTES)]:
+        planes = notes.frames(np.array([row]))[0].astype(np.float64)
+        sums += [planes.mean((1, 2)), (planes**2).mean((1, 2))]
+        count += 1
+    mean = sums[0] / count
+    spread = np.sqrt(np.maximum(sums[1] / count - mean**2, LEAST_SPREAD**2))
+    return Units(torch.from_numpy(mean).float(), torch.from_numpy(spread).float())
+
+
+@dataclass
+class State:
+    """All that a step changes: networks, the generator's average, optimisers, step, and torch's random state."""
+
+    step: int
+    generator: Generator
+    discriminator: Discriminator
+    average: Generator
+    optimisers: dict[str, torch.optim.Optimizer]
+    units: Units
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Everything with weights, by name."""
+        return {name: getattr(self, name) for name in ("generator", "discriminator", "average")}
+
+    def set_to(self, moment: Moment) -> None:
+        """Let all networks be as far grown as they are at that moment."""
+        for network in (self.generator, self.discriminator, self.average):
+            network.scale, network.fade = moment.scale, moment.fade
+
+
+def start_state(recipe: GrowingRecipe, notes: TrainingSet) -> State:
+    """Fresh networks, all scales at once; those that are not there yet wait."""
+    torch.manual_seed(recipe.seed)
+    sizes = (recipe.generator, len(notes.attributes.names), recipe.pitch_range_midi)
+    generator, discriminator = Generator(*sizes), Discriminator(*sizes)
+    for network in (generator, discriminator):  # wide maps of few channels take two thirds of the time so
+        for parameter in network.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    average = copy.deepcopy(generator).requires_grad_(False)
+    state = State(0, generator, discriminator, average, {}, units_of(recipe, notes))
+    begin_scale(state, recipe)
+    return state
+
+
+def begin_scale(state: State, recipe: GrowingRecipe) -> None:
+    """What a scale begins with: optimisers without a past, and an average that is the generator."""
+    rate = recipe.growth.learning_rate
+    state.optimisers = {
+        name: torch.optim.Adam(network.parameters(), rate, (0.0, 0.99))
+        for name, network in (("generator", state.generator), ("discriminator", state.discriminator))
+    }
+    state.average.load_state_dict(state.generator.state_dict())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Notes as tensors: planes (B, 2, bins, frames) of the scale, soft labels (B, A), pitch (B, 1) MIDI."""
+
+    planes: Tensor
+    attributes: Tensor
+    pitch: Tensor
+
+
+def batch_of(
+    recipe: GrowingRecipe, notes: TrainingSet, units: Units, moment: Moment, rows: npt.NDArray[np.int64]
+) -> Batch:
+    """The notes of these rows, as large as the scale, and blended with the scale before as fakes are."""
+    planes = units.taken_out(seen_at(torch.from_numpy(notes.frames(rows)), recipe, moment))
+    return Batch(
+        planes.contiguous(memory_format=torch.channels_last),
+        torch.from_numpy(notes.soft_labels[rows]),
+        torch.from_numpy(notes.pitch[rows, None]),
+    )
+
+
+def seen_at(planes: Tensor, recipe: GrowingRecipe, moment: Moment) -> Tensor:
+    """Real notes (B, 2, bins, frames) of the grid as a discriminator sees them at that moment."""
+    size = recipe.generator.scales[moment.scale]
+    planes = reduced(planes, size)
+    if moment.fade < 1:
+        coarse = reduced(planes, recipe.generator.scales[moment.scale - 1])
+        planes = torch.lerp(F.interpolate(coarse, size=size, mode="nearest"), planes, moment.fade)
+    return planes
+
+
+def train(
+    state: State, recipe: GrowingRecipe, notes: TrainingSet, folder: Path, identity: Mapping[str, str]
+) -> None:
+    """All scales to the end; checkpoint, log and contact sheet every so many steps, and on Ctrl-C or SIGTERM.
+
+    Raises DarkrackError on a loss that is not finite (the last checkpoint stays) and KeyboardInterrupt after
+    saving when it was interrupted.
+    """
+    growth = recipe.growth
+    total, seen = sum(growth.steps), notes.parts["train"]
+    strong = np.quantile(notes.soft_labels[seen], STRONG, axis=0).astype(np.float32)
+    raised_by = torch.from_numpy(growth.augment * strong.min() / strong)
+    log: list[dict[str, float]] = []
+    since: list[dict[str, float]] = []
+
+    def save() -> None:
+        write_checkpoint(folder, _content(state, identity))
+        append_log(folder / "log.csv", log, COLUMNS)
+        contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
+        log.clear()
+
+    with stop_requested() as stop, tqdm(total=total, initial=state.step, unit="step", disable=None) as bar:
+        began_s, notes_seen = time.monotonic(), 0
+        while state.step < total and not stop():
+            moment = moment_at(growth, state.step)
+            if moment.step == 0 and state.step:
+                begin_scale(state, recipe)
+                began_s, notes_seen = time.monotonic(), 0
+            state.set_to(moment)
+            batch = batch_of(recipe, notes, state.units, moment, rows_at(recipe, seen, moment))
+            losses = discriminator_step(state, recipe, batch)
+            losses |= generator_step(state, recipe, batch, torch.from_numpy(strong), raised_by)
+            if not all(math.isfinite(value) for value in losses.values()):
+                raise DarkrackError(
+                    f"step {state.step + 1}",
+                    "finite losses",
+                    str(losses),
+                    "lower the learning rate; the last checkpoint stands",
+                )
+            _follow(state, recipe.ema)
+            state.step += 1
+            notes_seen += moment.batch
+            bar.update()
+            since.append(losses)
+            if state.step % LOG_EVERY_STEPS == 0:
+                means = {key: sum(one[key] for one in since) / len(since) for key in losses}
+                speed = notes_seen / (time.monotonic() - began_s)
+                place = {"step": state.step, "scale": moment.scale, "fade": moment.fade}
+                log.append({**place, **means, "notes_per_s": speed})
+                bar.set_postfix({"scale": moment.scale, "distance": f"{means['distance']:.3f}"})
+                since.clear()
+            if state.step % recipe.checkpoint_every_steps == 0:
+                save()
+        save()
+        if state.step < total:
+            print(f"stopped at step {state.step} of {total}; the same command goes on from there")
+            raise KeyboardInterrupt
+
+
+def discriminator_step(state: State, recipe: GrowingRecipe, batch: Batch) -> dict[str, float]:
+    """One step of D: WGAN-GP with drift, and the classes of real notes."""
+    growth, network = recipe.growth, state.discriminator
+    z = torch.randn(len(batch.planes), recipe.generator.latent)
+    with torch.no_grad():
+        fakes = state.generator(z, batch.attributes, batch.pitch)
+    real, fake = network(batch.planes), network(fakes)
+    distance = real.score.mean() - fake.score.mean()
+    share = torch.rand(len(fakes), 1, 1, 1)
+    penalty = gradient_penalty(network, torch.lerp(batch.planes, fakes, share))
+    drift = real.score.square().mean()
+    pitch, attributes = class_losses(real, batch.pitch, batch.attributes, recipe)
+    loss = (
+        -distance
+        + growth.penalty_weight * penalty
+        + growth.drift_weight * drift
+        + growth.class_weight * (pitch + attributes)
+    )
+    _descend(state.optimisers["discriminator"], loss)
+    return {
+        "distance": distance.item(),
+        "penalty": penalty.item(),
+        "drift": drift.item(),
+        "real_pitch": pitch.item(),
+        "real_attributes": attributes.item(),
+    }
+
+
+def generator_step(
+    state: State, recipe: GrowingRecipe, batch: Batch, strong: Tensor, raised_by: Tensor
+) -> dict[str, float]:
+    """One step of G: the score, and the classes that it was asked for, attributes raised."""
+    attributes = raised(batch.attributes, strong, raised_by)
+    z = torch.randn(len(batch.planes), recipe.generator.latent)
+    state.discriminator.requires_grad_(False)
+    judged = state.discriminator(state.generator(z, attributes, batch.pitch))
+    state.discriminator.requires_grad_(True)
+    score = judged.score.mean()
+    pitch, wish = class_losses(judged, batch.pitch, attributes, recipe)
+    _descend(state.optimisers["generator"], -score + recipe.growth.class_weight * (pitch + wish))
+    return {"score": score.item(), "fake_pitch": pitch.item(), "fake_attributes": wish.item()}
+
+
+def gradient_penalty(discriminator: torch.nn.Module, planes: Tensor) -> Tensor:
+    """Mean of (|gradient of the score| - 1)^2 at these planes (B, 2, bins, frames) (Gulrajani et al. 2017, eq. 3)."""
+    between = planes.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(between).score.sum(), between, create_graph=True)
+    return (gradient.square().sum((1, 2, 3)).sqrt() - 1).square().mean()
+
+
+def class_losses(
+    verdict: Verdict, pitch: Tensor, attributes: Tensor, recipe: GrowingRecipe
+) -> tuple[Tensor, Tensor]:
+    """Categorical cross-entropy of pitch (B, 1), and binary cross-entropy of soft labels (B, A) (DarkGAN, eq. 2).
+
+    The student's logits are divided by the T that the teacher's were. A mean over attributes; 0 where the recipe has
+    none.
+    """
+    classes = (pitch[:, 0].round() - recipe.pitch_range_midi[0]).long()
+    named = F.cross_entropy(verdict.pitch, classes)
+    if not recipe.generator.attributes:
+        return named, torch.zeros(())
+    softened = verdict.attributes / recipe.labels.temperature
+    return named, F.binary_cross_entropy_with_logits(softened, attributes)
+
+
+def raised(attributes: Tensor, strong: Tensor, raised_by: Tensor) -> Tensor:
+    """Soft labels (B, A) of which those over ``strong`` (A,) get |N(0, raised_by (A,))| more, up to 1."""
+    more = torch.randn_like(attributes).abs() * raised_by
+    return torch.where(attributes > strong, (attributes + more).clamp(max=1), attributes)
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
+@torch.no_grad()
+def _follow(state: State, decay: float) -> None:
+    """Move the average towards the weights."""
+    for kept, new in zip(state.average.parameters(), state.generator.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
+
+
+def _content(state: State, identity: Mapping[str, str]) -> dict[str, Any]:
+    """Everything an exact resume needs; ``identity`` as in `train.stages.save_checkpoint`."""
+    return {
+        "identity": dict(identity),
+        "step": state.step,
+        "random": torch.get_rng_state(),
+        "mean": state.units.mean,
+        "spread": state.units.spread,
+        **{name: module.state_dict() for name, module in state.modules().items()},
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in state.optimisers.items()},
+    }
+
+
+def resume(
+    folder: Path, identity: Mapping[str, str], recipe: GrowingRecipe, notes: TrainingSet
+) -> State | None:
+    """The run's state at its checkpoint, or None where it has not begun."""
+    if not (folder / CHECKPOINT).exists():
+        return None
+    content = load_checkpoint(folder)
+    check_identity(folder, content, identity)
+    state = start_state(recipe, notes)
+    for name, module in state.modules().items():
+        module.load_state_dict(content[name])
+    for name, optimiser in state.optimisers.items():
+        optimiser.load_state_dict(content["optimisers"][name])
+    state.units = Units(content["mean"], content["spread"])
+    state.step = content["step"]
+    torch.set_rng_state(content["random"])
+    return state
+
+
+def load_generator(folder: Path) -> tuple[Generator, GrowingRecipe, dict[str, Any]]:
+    """The averaged generator of a run as it plays (`Generator.finished`), its recipe, the facts of `run_facts`.
+
+    One that has not grown to its last scale makes notes as coarse as it knows them.
+    """
+    recipe, recipe_sha256 = read_recipe(folder / "recipe.toml")
+    if not isinstance(recipe, GrowingRecipe):
+        raise DarkrackError(str(folder), "a run that grows on stft", "one of another recipe")
+    facts: dict[str, Any] = json.loads(
+        read_bytes(folder / "run.json", "the facts of a run", "darkrack train makes one")
+    )
+    content = load_checkpoint(folder)
+    check_identity(folder, content, {"this recipe": recipe_sha256})
+    generator = Generator(recipe.generator, len(facts["attributes"]), recipe.pitch_range_midi)
+    generator.load_state_dict(content["average"])
+    last = moment_at(recipe.growth, max(content["step"] - 1, 0))
+    generator.scale, generator.fade = last.scale, last.fade
+    facts["step"] = content["step"]
+    return generator.finished(content["mean"], content["spread"]), recipe, facts
+
+
+def input_shapes(recipe: GrowingRecipe, attributes: int) -> dict[str, tuple[int, ...]]:
+    """The generator's inputs for one note, by name and in order; the signature of a bundle."""
+    return {"z": (1, recipe.generator.latent), "attributes": (1, attributes), "pitch": (1, 1)}
+
+
+@torch.no_grad()
+def contact_sheet(path: Path, state: State, recipe: GrowingRecipe, notes: TrainingSet) -> None:
+    """A PNG with held-out notes as the discriminator sees them over what the average makes of their labels.
+
+    Both planes: ln magnitude from -14 to 4, and radians a hop from -pi to pi. Low frequencies are at the bottom.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    held_out = notes.parts["unseen_instruments"]
+    rows = held_out if len(held_out) >= SHEET_NOTES else notes.parts["train"]
+    chosen = rows[:: max(1, len(rows) // SHEET_NOTES)][:SHEET_NOTES]
+    moment = moment_at(recipe.growth, max(state.step - 1, 0))
+    state.set_to(moment)
+    batch = batch_of(recipe, notes, state.units, moment, chosen)
+    z = torch.randn(
+        len(chosen), recipe.generator.latent, generator=torch.Generator().manual_seed(recipe.seed)
+    )
+    made = state.average(z, batch.attributes, batch.pitch)
+    mean, spread = (one[:, None, None] for one in (state.units.mean, state.units.spread))
+    shown: Sequence[tuple[str, Tensor, int]] = [
+        (f"{who}, {what}", planes * spread + mean, plane)
+        for plane, what in enumerate(("magnitude", "frequency"))
+        for who, planes in (("real", batch.planes), ("generated", made))
+    ]
+    figure, axes = plt.subplots(
+        len(shown), len(chosen), figsize=(2 * len(chosen), 8), layout="constrained", squeeze=False
+    )
+    for line, (name, planes, plane) in enumerate(shown):
+        low, high, colours = ((-14.0, 4.0, "magma"), (-math.pi, math.pi, "twilight"))[plane]
+        for column, row in enumerate(chosen):
+            axis = axes[line, column]
+            axis.imshow(
+                planes[column, plane].numpy(),
+                origin="lower",
+                aspect="auto",
+                vmin=low,
+                vmax=high,
+                cmap=colours,
+            )
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if line == 0:
+                note = notes.notes[row]
+                axis.set_title(f"{note.instrument_str[-20:]}\n{note.pitch}", fontsize=7)
+        axes[line, 0].set_ylabel(name, fontsize=8)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=90)
+    plt.close(figure)

@@ -1,0 +1,62 @@
+"""What a run has that export and the judge need, whichever way it was trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from device.partials import Partials
+from device.stft import Stft
+from train import growing, stages
+from train.networks import Encoder
+from train.recipe import GrowingRecipe, Recipe, read_recipe
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run as it plays.
+
+    ``generator``: averaged, takes tensors of the shapes ``inputs`` in that order (batch of 1 included), gives those of
+    ``output``. ``latents`` (P, Z): z of the sounds to start from, in the order of the facts' presets. ``encoder``: of
+    notes to z, where training had one.
+    """
+
+    generator: torch.nn.Module
+    recipe: Recipe | GrowingRecipe
+    facts: dict[str, Any]
+    inputs: dict[str, tuple[int, ...]]
+    latents: FloatArray
+    encoder: Encoder | None
+
+    @property
+    def grid(self) -> Partials | Stft:
+        """What its output stands on."""
+        return self.recipe.grid
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """The shape of one note's frames."""
+        grid = self.recipe.grid
+        rows = grid.bins if isinstance(grid, Stft) else grid.rows
+        return (1, 2, rows, grid.frames)
+
+
+def open_run(folder: Path) -> Run:
+    """The run in a folder that `darkrack train` or `darkrack trim` filled; DarkrackError where it is none."""
+    recipe, _ = read_recipe(folder / "recipe.toml")
+    if isinstance(recipe, GrowingRecipe):
+        grown, recipe, facts = growing.load_generator(folder)
+        latents = np.array([preset["z"] for preset in facts["presets"]], np.float32)
+        inputs = growing.input_shapes(recipe, len(facts["attributes"]))
+        return Run(grown, recipe, facts, inputs, latents, None)
+    generator, encoder, recipe, facts = stages.load_generator(folder)
+    latents = stages.preset_latents(folder, encoder, facts)
+    inputs = stages.input_shapes(recipe, len(facts["attributes"]))
+    return Run(generator, recipe, facts, inputs, latents, encoder)
