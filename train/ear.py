@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-BANDS = 96  # on the mel axis: a semitone and a half at 1 kHz
+BANDS = 96  # 37 mel apart: a semitone at 1 kHz
 LOWEST_HZ, HIGHEST_HZ = 30.0, 16_000.0
 UNDER_DB = -80.0  # of the loudest moment: where taggers stop, for most of what they hear
 EMBEDDING = 64  # principal components of the tagger's embedding: 88 % of the variance of mn04's on FluidR3
@@ -106,7 +106,7 @@ class Wanted:
     """What the tagger said of the notes of a set, and how answers are counted.
 
     ``attributes``: which of the set's attributes are this tagger's. An answer is their logits in standard deviations
-    of the training notes, then EMBEDDING coordinates whose variances add up to 1. ``answers`` (N, ...) are those of
+    of the training notes, then EMBEDDING coordinates of an embedding whose variance is 1 in all. ``answers`` (N, ...) are those of
     the real notes as they are, not as they come back from the grid: what a generated one shall sound like.
     """
 
