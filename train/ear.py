@@ -106,8 +106,8 @@ class Wanted:
     """What the tagger said of the notes of a set, and how answers are counted.
 
     ``attributes``: which of the set's attributes are this tagger's. An answer is their logits in standard deviations
-    of the training notes, then EMBEDDING coordinates of an embedding whose variance is 1 in all. ``answers`` (N, ...) are those of
-    the real notes as they are, not as they come back from the grid: what a generated one shall sound like.
+    of the training notes, then EMBEDDING coordinates of an embedding whose variance is 1 in all. ``answers`` (N, ...)
+    are those of the real notes as they are, not as they come back from the grid: what a generated one shall sound like.
     """
 
     attributes: tuple[int, ...]
