@@ -252,13 +252,18 @@ def test_units_are_those_of_the_notes(notes_folder: Path, recipe: GrowingRecipe)
 
 
 def test_a_run_grows_logs_and_leaves_what_export_needs(notes_folder: Path, tmp_path: Path) -> None:
-    run = train_run(tmp_path, notes_folder, GROWING.replace("steps = [4, 4, 4]", "steps = [60, 50, 50]"))
+    longer = GROWING.replace("steps = [4, 4, 4]", "steps = [60, 50, 50]").replace(
+        "every_steps = 4", "every_steps = 60"
+    )
+    run = train_run(tmp_path, notes_folder, longer)
     with (run / "log.csv").open() as log:
         rows = list(csv.DictReader(log))
     assert [row["step"] for row in rows] == ["50", "100", "150"]
     assert [row["scale"] for row in rows] == ["0", "1", "2"]
     assert all(math.isfinite(float(value)) for row in rows for value in row.values())
-    assert len(list(run.glob("sheet-*.png"))) > 2
+    assert sorted(path.name for path in run.glob("sheet-*.png")) == [
+        f"sheet-{n:06d}.png" for n in (60, 120, 160)
+    ]
     generator, recipe, facts = growing.load_generator(run)
     assert recipe.name == "tiny"
     assert facts["step"] == 160
