@@ -275,6 +275,32 @@ def test_a_converter_is_selected_through_its_resistor(netlist: Netlist, intended
     assert line_of(netlist, "U301.6") is None
 
 
+# ---- while the computer boots ----
+
+# Raspberry Pi after reset: GPIO0 to 8 pulled up, 9 to 27 down (BCM2835 ARM Peripherals, page 102), by 50 kOhm.
+PULLED_UP = range(9)
+PULL_OHM = 50e3
+
+
+@pytest.mark.parametrize("pin", ["U303.5", "U403.10", "U501.10", "U702.2"])
+def test_a_line_that_idles_high_is_high_while_a_pi_boots(pin: str, netlist: Netlist) -> None:
+    """No converter is selected and MIDI OUT is silent before a program has taken the lines.
+
+    2.2 V is what every 74LVC1G17 takes for high at 3 V, and more than half of 3.3 V, where a converter's input turns.
+    """
+    line = line_of(netlist, pin)
+    assert line is not None
+    (pull_up,) = (
+        part.number
+        for reference, part in netlist.components.items()
+        if part.symbol == "R"
+        and netlist.net_of(f"{reference}.2") == netlist.net_of(pin)
+        and netlist.net_of(f"{reference}.1") in {"VREF", "+3V3"}
+    )
+    level_v = 3.3 if line in PULLED_UP else 3.3 * PULL_OHM / (PULL_OHM + pull_up)
+    assert level_v > 2.2
+
+
 # ---- no output against another ----
 
 
