@@ -168,10 +168,14 @@ def power() -> Sheet:
     pen.capacitor("C201", "C_47u_bulk", (38, 15))
     pen.capacitor("C202", "C_10u", (42, 15))
     pen.capacitor("C203", "C_100n", (46, 15))
+    # one ground wire carries no current: it brings the rack's ground to the pitch input
+    pen.wire(ribbon.pin("3"), (22, 18))
+    pen.driven((18, 18))
+    pen.rail("GNDS", (22, 18))
     x = 14.5
-    for number in range(3, 9):
+    for number in range(4, 9):
         pen.wire(ribbon.pin(str(number)), (x, ribbon.pin(str(number))[1]))
-    pen.wire((x, 18), (x, 23))
+    pen.wire((x, 19), (x, 23))
     pen.ground((x, 23), 0.5)
     # 5 V: the converter runs only while JP201 is closed
     buck = pen.part(look.BUCK, "U201", "TPS54302", (52, 14))
@@ -249,8 +253,8 @@ def power() -> Sheet:
         "USB-C supply of its own: Pi 5 always, Jetson from its own jack.\n"
         "JP201 closed: 5 V from +12 V, for a Pi 4 without USB-C supply. Should both be there,\n"
         "Q202 lets no current back into U201, whose 4.95 V are below a USB supply's 5.1 V.\n"
-        "5 V x 2 A at 90 % take 0.93 A from +12 V. U201 starts at 9.3 V (9.8 at most), within\n"
-        "5 ms, and stops at 8.4 V: it never takes 5 V x 2 A from a rail that is still rising.\n"
+        "5 V x 2 A at 90 % take 0.93 A from +12 V. U201 starts at 9.4 V (9.8 at most), within\n"
+        "5 ms, and stops at 8.9 V: it never takes 5 V x 2 A from a rail that is still rising.\n"
         "67 uF charge through F201: 0.16 A while a rack rises in 5 ms; there is no limiter.",
         (72, 48.5),
     )
@@ -293,7 +297,8 @@ def pitch() -> Sheet:
     pen.lying("R302", "R_90k9_precise", jack.pin("T"), (26, 38))
     summing = (26, 38)
     pen.pull_up("R303", "R_1M_precise", summing, 0.5, "VREF")
-    pen.down("R304", "R_100k_precise", summing)
+    lower = pen.down("R304", "R_100k_precise", summing, ground=False)
+    pen.rail("GNDS", lower.pin("2"))
     pen.capacitor("C304", "C_1n", (32.5, 38))
     amplifier = pen.part(look.AMPLIFIER, "U302", "OPA388", (39, 39))
     pen.wire(summing, amplifier.pin("3"))
@@ -307,8 +312,11 @@ def pitch() -> Sheet:
     pen.test_point("TP302", "PITCH", (55, 39))
     converter = pen.part(look.ADS8325, "U303", "ADS8325", (60, 36))
     pen.wire((59, 39), converter.pin("2"))
-    pen.wire(converter.pin("3"), (58, 41), (58, 45))
-    pen.ground((58, 45))
+    pen.wire(converter.pin("3"), (57.5, 41), (57.5, 45.5), (54, 45.5))
+    pen.wire(pen.rail("GNDS", (43, 45.5)), (45.5, 45.5))
+    pen.down("R309", "R_22", (45.5, 45.5), 0)
+    pen.lying("R308", "R_470", (45.5, 45.5), (54, 45.5))
+    pen.capacitor("C309", "C_100n", (54, 45.5), 0.5)
     pen.ground(converter.pin("4"), 0.5)
     pen.wire(converter.pin("1"), (62, 31), (77, 31))
     pen.wire(converter.pin("8"), (66, 31))
@@ -327,12 +335,20 @@ def pitch() -> Sheet:
     pen.pull_up("R307", "R_22k", (86, converter.pin("5")[1]), 1, "VREF")
     pen.note(
         "From jack to code",
-        "At U302's input the conductances of R302 (jack), R303 (VREF) and R304 (ground) share: gain = G302 / sum\n"
+        "At U302's input the conductances of R302 (jack), R303 (VREF) and R304 (GNDS) share: gain = G302 / sum\n"
         "= 0.500, offset = 3.3 V x G303 / sum = 0.150 V. 0 V at the jack is C2 and lies off the rail, where it can be\n"
         "measured; -0.3 to 6.3 V fit under the reference. Input resistance 182 kOhm. An open jack: ground, C2.\n"
         "±12 V at the jack, powered or not: 12 V / 90.9 kOhm = 0.13 mA into U302's clamps, which stand 10 mA; no\n"
         "Schottky diode here: its leakage times 45 kOhm would be heard. C304: 3.5 kHz; to a cent of 5 V in 0.4 ms.",
         (8, 50),
+    )
+    pen.note(
+        "The rack's ground, not ours",
+        "A Pi 4 fed from the rack sends 0.9 A home through the ribbon, whose 10 mOhm lift\n"
+        "our ground by 9 mV: 11 cents. GNDS comes by a wire without current (J201.3), and\n"
+        "pitch is measured from there: R304, and U303's minus input through R308 and C309,\n"
+        "as slow as R302 and C304. 1 cent of the 11 is left. No ribbon: R309 makes it ground.",
+        (62, 50),
     )
     return pen.sheet
 

@@ -19,7 +19,7 @@ from device.errors import DarkrackError
 from device.toml_table import Table, read_page
 
 PINS = Path(__file__).with_name("pins.toml")
-RAILS = ("GND", "+12V", "+12VA", "-12VA", "+5V", "+3V3", "VREF")
+RAILS = ("GND", "GNDS", "+12V", "+12VA", "-12VA", "+5V", "+3V3", "VREF")
 HEADER = "J901"
 # Which line, as Broadcom counts them, is on which pin of the header: Raspberry Pi's own table; a Jetson counts alike.
 LINE_PINS: Mapping[int, str] = {

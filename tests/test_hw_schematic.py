@@ -262,11 +262,23 @@ def test_an_attenuverter_goes_from_minus_one_over_nothing_to_one(
 
 
 def test_the_pitch_stage_is_its_conductances(netlist: Netlist, intended: Intended) -> None:
-    jack, reference, ground = (1 / netlist.components[name].number for name in ("R302", "R303", "R304"))
+    ohms = {name: netlist.components[name].number for name in ("R302", "R303", "R304", "R309")}
+    jack, reference, ground = 1 / ohms["R302"], 1 / ohms["R303"], 1 / (ohms["R304"] + ohms["R309"])
     total = jack + reference + ground
     assert stage(netlist, intended.pitch, 3.3) == pytest.approx(
         (jack / total, 3.3 * reference / total), rel=1e-6
     )
+
+
+def test_the_ground_of_the_ribbon_is_taken_off_the_pitch(netlist: Netlist, intended: Intended) -> None:
+    """Jack and sense wire 9 mV off our ground, as while a Pi 4 draws 0.9 A through the ribbon: under 1 mV is left."""
+    jack, sense = netlist.net_of(intended.pitch.jack), "GNDS"
+    plus, minus = netlist.net_of("U303.2"), netlist.net_of("U303.3")
+    still = solve(netlist, {"VREF": 3.3, sense: 0.0, jack: 2.0})
+    lifted = solve(netlist, {"VREF": 3.3, sense: -0.009, jack: 2.0 - 0.009})
+    shift_v = (lifted[plus] - lifted[minus]) - (still[plus] - still[minus])
+    gain, _ = stage(netlist, intended.pitch, 3.3)
+    assert abs(shift_v / gain) < 0.001
 
 
 def test_a_converter_is_selected_through_its_resistor(netlist: Netlist, intended: Intended) -> None:
