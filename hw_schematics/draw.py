@@ -799,7 +799,7 @@ def computer() -> Sheet:
         "J902 and J903 carry what the\nfirmware leaves alone; 27 and 28\nbelong to a HAT's EEPROM, which\n"
         "is not there.\n\n"
         "Jetson: same places. On its kit\nlevel shifters (TXB0108) hold a\nline with 4 kOhm: every input comes\n"
-        "from 1.5 kOhm or less, and no\noutput has to give 0.1 mA.",
+        "from 1.5 kOhm or less, and no\noutput has to take 0.2 mA.",
         (95, 9),
     )
     return pen.sheet
