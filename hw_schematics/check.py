@@ -19,6 +19,12 @@ from hw_schematics.netlist import (
     stage,
     wrong_figures,
 )
+from hw_schematics.pinouts import (
+    footprint_differences,
+    header_pin_differences,
+    pin_differences,
+    read_pinouts,
+)
 from hw_schematics.schematic import committed_files, exported, kicad_files, sheets_of
 
 PROFILES = ("pi4", "pi5", "jetson-orin")
@@ -37,6 +43,22 @@ def stale() -> list[str]:
 def in_the_way() -> list[str]:
     """Whatever lies on something else, on any sheet."""
     return [line for sheet in sheets_of(draw.module()) for line in collisions(sheet)]
+
+
+def library_differences() -> list[str]:
+    """Where pin numbers and pads are not those of KiCad's own libraries."""
+    placed = [
+        one
+        for sheet in sheets_of(draw.module())
+        for one in sheet.placed
+        if not one.symbol.power  # a supply is no part
+    ]
+    (header,) = (one for one in placed if one.reference == HEADER)
+    return [
+        *pin_differences(placed, read_pinouts()),
+        *header_pin_differences(header),
+        *footprint_differences(placed),
+    ]
 
 
 def _chip(name: str, chip: Chip | None, netlist: Netlist, intended: Intended) -> list[str]:
@@ -166,6 +188,7 @@ def report() -> str:
         *differences(netlist, intended),
         *header_differences(netlist, intended),
         *wrong_figures(netlist, intended),
+        *library_differences(),
     ]
     for name in PROFILES:
         wrong += [f"{name}: {line}" for line in profile_differences(read_profile(name), netlist, intended)]

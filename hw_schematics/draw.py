@@ -168,10 +168,14 @@ def power() -> Sheet:
     pen.capacitor("C201", "C_47u_bulk", (38, 15))
     pen.capacitor("C202", "C_10u", (42, 15))
     pen.capacitor("C203", "C_100n", (46, 15))
+    # one ground wire carries no current: it brings the rack's ground to the pitch input
+    pen.wire(ribbon.pin("3"), (22, 18))
+    pen.driven((18, 18))
+    pen.rail("GNDS", (22, 18))
     x = 14.5
-    for number in range(3, 9):
+    for number in range(4, 9):
         pen.wire(ribbon.pin(str(number)), (x, ribbon.pin(str(number))[1]))
-    pen.wire((x, 18), (x, 23))
+    pen.wire((x, 19), (x, 23))
     pen.ground((x, 23), 0.5)
     # 5 V: the converter runs only while JP201 is closed
     buck = pen.part(look.BUCK, "U201", "TPS54302", (52, 14))
@@ -181,7 +185,7 @@ def power() -> Sheet:
     pen.lying("JP201", "Jumper", (34, 26), (39, 26), look.JUMPER_LYING)
     pen.lying("R202", "R_100k", (39, 26), (46, 26))
     pen.wire((46, 26), (50, 26))
-    pen.down("R203", "R_33k", (47, 26))
+    pen.down("R203", "R_15k", (47, 26))
     boot = pen.part(look.CAPACITOR, "C204", "C_100n", (65, 16))
     pen.wire(buck.pin("6"), boot.pin("1"))
     pen.wire(buck.pin("2"), boot.pin("2"))
@@ -249,9 +253,10 @@ def power() -> Sheet:
         "USB-C supply of its own: Pi 5 always, Jetson from its own jack.\n"
         "JP201 closed: 5 V from +12 V, for a Pi 4 without USB-C supply. Should both be there,\n"
         "Q202 lets no current back into U201, whose 4.95 V are below a USB supply's 5.1 V.\n"
-        "5 V x 2 A at 90 % take 0.93 A from +12 V; 67 uF charge through F201 when the rack is\n"
-        "switched on, and U201 starts within 5 ms.",
-        (72, 50),
+        "5 V x 2 A at 90 % take 0.93 A from +12 V. U201 starts at 9.4 V (9.8 at most), within\n"
+        "5 ms, and stops at 8.9 V: it never takes 5 V x 2 A from a rail that is still rising.\n"
+        "67 uF charge through F201: 0.16 A while a rack rises in 5 ms; there is no limiter.",
+        (72, 48.5),
     )
     return pen.sheet
 
@@ -292,7 +297,8 @@ def pitch() -> Sheet:
     pen.lying("R302", "R_90k9_precise", jack.pin("T"), (26, 38))
     summing = (26, 38)
     pen.pull_up("R303", "R_1M_precise", summing, 0.5, "VREF")
-    pen.down("R304", "R_100k_precise", summing)
+    lower = pen.down("R304", "R_100k_precise", summing, ground=False)
+    pen.rail("GNDS", lower.pin("2"))
     pen.capacitor("C304", "C_1n", (32.5, 38))
     amplifier = pen.part(look.AMPLIFIER, "U302", "OPA388", (39, 39))
     pen.wire(summing, amplifier.pin("3"))
@@ -306,8 +312,11 @@ def pitch() -> Sheet:
     pen.test_point("TP302", "PITCH", (55, 39))
     converter = pen.part(look.ADS8325, "U303", "ADS8325", (60, 36))
     pen.wire((59, 39), converter.pin("2"))
-    pen.wire(converter.pin("3"), (58, 41), (58, 45))
-    pen.ground((58, 45))
+    pen.wire(converter.pin("3"), (57.5, 41), (57.5, 45.5), (54, 45.5))
+    pen.wire(pen.rail("GNDS", (43, 45.5)), (45.5, 45.5))
+    pen.down("R309", "R_22", (45.5, 45.5), 0)
+    pen.lying("R308", "R_470", (45.5, 45.5), (54, 45.5))
+    pen.capacitor("C309", "C_100n", (54, 45.5), 0.5)
     pen.ground(converter.pin("4"), 0.5)
     pen.wire(converter.pin("1"), (62, 31), (77, 31))
     pen.wire(converter.pin("8"), (66, 31))
@@ -323,15 +332,23 @@ def pitch() -> Sheet:
         },
         94,
     )
-    pen.pull_up("R307", "R_100k", (86, converter.pin("5")[1]), 1, "VREF")
+    pen.pull_up("R307", "R_22k", (86, converter.pin("5")[1]), 1, "VREF")
     pen.note(
         "From jack to code",
-        "At U302's input the conductances of R302 (jack), R303 (VREF) and R304 (ground) share: gain = G302 / sum\n"
+        "At U302's input the conductances of R302 (jack), R303 (VREF) and R304 (GNDS) share: gain = G302 / sum\n"
         "= 0.500, offset = 3.3 V x G303 / sum = 0.150 V. 0 V at the jack is C2 and lies off the rail, where it can be\n"
         "measured; -0.3 to 6.3 V fit under the reference. Input resistance 182 kOhm. An open jack: ground, C2.\n"
         "±12 V at the jack, powered or not: 12 V / 90.9 kOhm = 0.13 mA into U302's clamps, which stand 10 mA; no\n"
         "Schottky diode here: its leakage times 45 kOhm would be heard. C304: 3.5 kHz; to a cent of 5 V in 0.4 ms.",
         (8, 50),
+    )
+    pen.note(
+        "The rack's ground, not ours",
+        "A Pi 4 fed from the rack sends 0.9 A home through the ribbon, whose 10 mOhm lift\n"
+        "our ground by 9 mV: 11 cents. GNDS comes by a wire without current (J201.3), and\n"
+        "pitch is measured from there: R304, and U303's minus input through R308 and C309,\n"
+        "as slow as R302 and C304. 1 cent of the 11 is left. No ribbon: R309 makes it ground.",
+        (62, 50),
     )
     return pen.sheet
 
@@ -531,7 +548,7 @@ def midi() -> Sheet:
     # ring -> anode, cathode -> tip
     coupler = pen.part(look.OPTOCOUPLER, "U701", "H11L1", (42, y))
     pen.wire(jack.pin("R"), (18, y + 1))
-    pen.lying("R701", "R_470_midi", (18, y + 1), (28, y + 1))
+    pen.lying("R701", "R_560_midi", (18, y + 1), (28, y + 1))
     pen.wire((28, y + 1), coupler.pin("1"))
     pen.wire(jack.pin("T"), (16, y), (16, y + 4), coupler.pin("2"))
     across = pen.part(look.DIODE_UP, "D701", "D_1N4148", (33, y + 2.5))
@@ -550,8 +567,8 @@ def midi() -> Sheet:
     pen.sheet.label("MIDI_RX", "output", (86, y + 2.5), "right")
     pen.note(
         "In",
-        "A 5 V sender drives 3.8 mA, a 3.3 V one 3.5 mA;\nU701 is on at 1.6 mA. ±12 V from a mono plug: 23 mA\n"
-        "through U701's diode or D701, 0.25 W in R701.",
+        "A 5 V sender drives 3.5 mA, a 3.3 V one 3.1 mA;\nU701 is on at 1.6 mA. ±12 V from a mono plug: 20 mA\n"
+        "through U701's diode or D701, 0.23 W in R701.",
         (84, 11),
     )
     # out
@@ -559,7 +576,7 @@ def midi() -> Sheet:
     pen.sheet.label("MIDI_TX", "input", (12, y), "left")
     buffer = pen.part(look.SCHMITT_SINGLE, "U702", "74LVC1G17", (28, y))
     pen.wire((12, y), buffer.pin("2"))
-    pen.pull_up("R704", "R_100k", (20, y), 1, "+3V3")
+    pen.pull_up("R704", "R_22k", (20, y), 1, "+3V3")
     pen.rail("+3V3", buffer.pin("5"))
     pen.ground(buffer.pin("3"))
     pen.capacitor("C703", "C_100n", (38, y - 8), 0.5, rail="+3V3")
@@ -581,10 +598,10 @@ def midi() -> Sheet:
     pen.ground((86, y - 3))
     pen.note(
         "Out",
-        "Idle is high and no current flows, also while the computer is off (R704). A low lets 4.7 mA from +5 V\n"
-        "through R707, the receiver, R706, Q701 and R705 into U702. +12 V on the tip: Q701 follows its gate\n"
-        "then, and R705 limits it to 14 mA; -12 V: D702 blocks. +12 V on the ring: D703 blocks; -12 V: 76 mA\n"
-        "through R707, which stands 2 W.",
+        "Idle is high and no current flows, also while a Pi boots (R704 holds 2.3 V against its pull-down) and\n"
+        "without +3V3 (Q701 is off). A low lets 4.7 mA from +5 V through R707, the receiver, R706, Q701 and\n"
+        "R705 into U702. +12 V on the tip: Q701 follows its gate then, and R705 limits it to 14 mA; -12 V:\n"
+        "D702 blocks. +12 V on the ring: D703 blocks; -12 V: 76 mA through R707, which stands 2 W.",
         (12, 53),
     )
     return pen.sheet
@@ -635,18 +652,18 @@ def audio() -> Sheet:
         else:
             pen.wire(start, (46, start[1]), (46, y))
         x0 = 44.0 if side == "L" else 46.0
-        pen.lying(f"R8{base + 1}", "R_470", (x0, y), (50, y))
-        pen.capacitor(f"C8{base + 1}", "C_2n2", (50, y))
+        pen.lying(f"R8{base + 1}", "R_470", (x0, y), (49, y))
+        pen.capacitor(f"C8{base + 1}", "C_2n2", (49, y))
         unit = 1 if side == "L" else 2
         pot = pen.part(
-            look.POT_DUAL, "RV801", "Pot_level", (60, y + 3), "LEVEL" if side == "L" else "", unit=unit
+            look.POT_DUAL, "RV801", "Pot_level", (58.5, y + 3), "LEVEL" if side == "L" else "", unit=unit
         )
         cw, wiper, ccw = ("3", "2", "1") if unit == 1 else ("6", "5", "4")
-        pen.wire((50, y), (60, y), pot.pin(cw))
+        pen.wire((49, y), (58.5, y), pot.pin(cw))
         pen.ground(pot.pin(ccw))
         (plus, minus, out), (plus2, minus2, out2) = pins[side]
         follower = pen.part(look.QUAD_OPA1679, "U803", "OPA1679", (65.5, y + 4), unit=2 * unit - 1)
-        pen.wire(pot.pin(wiper), follower.pin(plus))
+        pen.lying(f"R8{base + 6}", "R_2k2", pot.pin(wiper), follower.pin(plus))
         pen.wire(follower.pin(out), (71, y + 4), (71, y + 8), (62, y + 8), (62, y + 5), follower.pin(minus))
         second = pen.part(look.QUAD_OPA1679, "U803", "OPA1679", (77.5, y + 5), unit=2 * unit)
         pen.wire((71, y + 4), second.pin(plus2))
@@ -692,8 +709,10 @@ def audio() -> Sheet:
         "Level",
         "2.1 Vrms x 0.955 (R811 into the pot) x 1.768 = 3.55 Vrms: 10.0 V from\n"
         "peak to peak at a full-scale sine, the pot fully up. 1 kOhm and the\n"
-        "BAV99: an output patched to ±12 V carries 12 mA, powered or not.",
-        (7, 66),
+        "BAV99: an output patched to ±12 V carries 12 mA, powered or not.\n"
+        "R816, R826: U801 runs on +5 V; with the rack off it would push 5 mA\n"
+        "into U803, and its outputs drive no less than 1 kOhm. Now 0.9 mA.",
+        (7, 65),
     )
     return pen.sheet
 
@@ -780,7 +799,7 @@ def computer() -> Sheet:
         "J902 and J903 carry what the\nfirmware leaves alone; 27 and 28\nbelong to a HAT's EEPROM, which\n"
         "is not there.\n\n"
         "Jetson: same places. On its kit\nlevel shifters (TXB0108) hold a\nline with 4 kOhm: every input comes\n"
-        "from 1.5 kOhm or less, and no\noutput has to give 0.1 mA.",
+        "from 1.5 kOhm or less, and no\noutput has to take 0.2 mA.",
         (95, 9),
     )
     return pen.sheet

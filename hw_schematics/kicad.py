@@ -21,8 +21,14 @@ from device.errors import DarkrackError
 
 LEAST = 9  # the first version whose command line has all of this
 RELEASE = "trixie"
-PACKAGES = ("kicad", "kicad-symbols")
+PACKAGES = ("kicad", "kicad-symbols", "kicad-footprints")
 LIMIT_S = 300.0
+# Where KiCad puts its libraries on Linux and on macOS.
+INSTALLED = (
+    "/usr/share/kicad",
+    "/usr/local/share/kicad",
+    "/Applications/KiCad/KiCad.app/Contents/SharedSupport",
+)
 
 
 def cache() -> Path:
@@ -43,8 +49,25 @@ def _path_version() -> int:
 
 
 def is_there() -> bool:
-    """Whether KiCad 9 can be called."""
-    return _path_version() >= LEAST or (os.geteuid() == 0 and (cache() / "usr/bin/kicad-cli").is_file())
+    """Whether KiCad 9 can be called, and its libraries read."""
+    own = cache() / "usr"
+    return _path_version() >= LEAST or (
+        os.geteuid() == 0 and (own / "bin/kicad-cli").is_file() and (own / "share/kicad/footprints").is_dir()
+    )
+
+
+def share(kind: str) -> Path:
+    """The folder of KiCad's own libraries, ``kind`` "symbols" or "footprints". DarkrackError where there is none."""
+    variable = f"KICAD9_{kind.removesuffix('s').upper()}_DIR"  # as KiCad calls it
+    bases = (*INSTALLED, str(cache() / "usr/share/kicad"))
+    folders = (
+        [Path(os.environ[variable])] if variable in os.environ else [Path(base) / kind for base in bases]
+    )
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    hint = f"install KiCad's libraries, or set {variable}; 'make hardware' brings them where it brings KiCad"
+    raise DarkrackError(f"KiCad's {kind}", "a folder", ", ".join(map(str, folders)), hint)
 
 
 def install() -> None:

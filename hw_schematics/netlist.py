@@ -19,7 +19,7 @@ from device.errors import DarkrackError
 from device.toml_table import Table, read_page
 
 PINS = Path(__file__).with_name("pins.toml")
-RAILS = ("GND", "+12V", "+12VA", "-12VA", "+5V", "+3V3", "VREF")
+RAILS = ("GND", "GNDS", "+12V", "+12VA", "-12VA", "+5V", "+3V3", "VREF")
 HEADER = "J901"
 # Which line, as Broadcom counts them, is on which pin of the header: Raspberry Pi's own table; a Jetson counts alike.
 LINE_PINS: Mapping[int, str] = {
@@ -93,7 +93,7 @@ class Netlist:
 # ---- reading ----
 
 
-def _expressions(text: str) -> Any:
+def expressions(text: str) -> Any:
     """An S-expression as nested lists of strings."""
     stack: list[list[Any]] = [[]]
     for found in re.finditer(r'"((?:[^"\\]|\\.)*)"|([()])|([^\s()"]+)', text):
@@ -108,37 +108,39 @@ def _expressions(text: str) -> Any:
     return stack[0][0]
 
 
-def _children(expression: Sequence[Any], name: str) -> list[Any]:
+def children(expression: Sequence[Any], name: str) -> list[Any]:
+    """The lists within a list that begin with this word."""
     return [child for child in expression if isinstance(child, list) and child and child[0] == name]
 
 
-def _child(expression: Sequence[Any], name: str) -> Any:
-    found = _children(expression, name)
+def child(expression: Sequence[Any], name: str) -> Any:
+    """The first of them; ``[name, ""]`` where there is none."""
+    found = children(expression, name)
     return found[0] if found else [name, ""]
 
 
 def read_netlist(path: Path) -> Netlist:
     """The netlist in KiCad's own format (``kicad-cli sch export netlist``)."""
-    whole = _expressions(path.read_text(encoding="utf-8"))
+    whole = expressions(path.read_text(encoding="utf-8"))
     components = {}
-    for comp in _children(_child(whole, "components"), "comp"):
-        reference = _child(comp, "ref")[1]
+    for comp in children(child(whole, "components"), "comp"):
+        reference = child(comp, "ref")[1]
         fields = {
-            _child(one, "name")[1]: one[2] if len(one) > 2 else ""
-            for one in _children(_child(comp, "fields"), "field")
+            child(one, "name")[1]: one[2] if len(one) > 2 else ""
+            for one in children(child(comp, "fields"), "field")
         }
         components[reference] = Component(
             reference=reference,
-            value=_child(comp, "value")[1],
-            symbol=_child(_child(comp, "libsource"), "part")[1],
-            sheet=_child(_child(comp, "sheetpath"), "names")[1].strip("/"),
+            value=child(comp, "value")[1],
+            symbol=child(child(comp, "libsource"), "part")[1],
+            sheet=child(child(comp, "sheetpath"), "names")[1].strip("/"),
             fields=fields,
         )
     nets = {
-        _child(net, "name")[1]: frozenset(
-            f"{_child(node, 'ref')[1]}.{_child(node, 'pin')[1]}" for node in _children(net, "node")
+        child(net, "name")[1]: frozenset(
+            f"{child(node, 'ref')[1]}.{child(node, 'pin')[1]}" for node in children(net, "node")
         )
-        for net in _children(_child(whole, "nets"), "net")
+        for net in children(child(whole, "nets"), "net")
     }
     return Netlist(components, nets)
 

@@ -538,6 +538,7 @@ GROUND = _one(
 RAILS = {
     "GND": GROUND,
     **{name: _rail(name, up=True) for name in ("+12V", "+12VA", "+5V", "+3V3", "VREF")},
+    "GNDS": _rail("GNDS", up=False),
     "-12VA": _rail("-12VA", up=False),
     "-12VA up": _rail("-12VA_up", up=True),
 }

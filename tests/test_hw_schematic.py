@@ -262,17 +262,55 @@ def test_an_attenuverter_goes_from_minus_one_over_nothing_to_one(
 
 
 def test_the_pitch_stage_is_its_conductances(netlist: Netlist, intended: Intended) -> None:
-    jack, reference, ground = (1 / netlist.components[name].number for name in ("R302", "R303", "R304"))
+    ohms = {name: netlist.components[name].number for name in ("R302", "R303", "R304", "R309")}
+    jack, reference, ground = 1 / ohms["R302"], 1 / ohms["R303"], 1 / (ohms["R304"] + ohms["R309"])
     total = jack + reference + ground
     assert stage(netlist, intended.pitch, 3.3) == pytest.approx(
         (jack / total, 3.3 * reference / total), rel=1e-6
     )
 
 
+def test_the_ground_of_the_ribbon_is_taken_off_the_pitch(netlist: Netlist, intended: Intended) -> None:
+    """Jack and sense wire 9 mV off our ground, as while a Pi 4 draws 0.9 A through the ribbon: under 1 mV is left."""
+    jack, sense = netlist.net_of(intended.pitch.jack), "GNDS"
+    plus, minus = netlist.net_of("U303.2"), netlist.net_of("U303.3")
+    still = solve(netlist, {"VREF": 3.3, sense: 0.0, jack: 2.0})
+    lifted = solve(netlist, {"VREF": 3.3, sense: -0.009, jack: 2.0 - 0.009})
+    shift_v = (lifted[plus] - lifted[minus]) - (still[plus] - still[minus])
+    gain, _ = stage(netlist, intended.pitch, 3.3)
+    assert abs(shift_v / gain) < 0.001
+
+
 def test_a_converter_is_selected_through_its_resistor(netlist: Netlist, intended: Intended) -> None:
     lines = {name: line_of(netlist, f"{chip.part}.{chip.select}") for name, chip in intended.chips.items()}
     assert lines == {"knobs": 5, "cv": 6, "pitch": 13}
     assert line_of(netlist, "U301.6") is None
+
+
+# ---- while the computer boots ----
+
+# Raspberry Pi after reset: GPIO0 to 8 pulled up, 9 to 27 down (BCM2835 ARM Peripherals, page 102), by 50 kOhm.
+PULLED_UP = range(9)
+PULL_OHM = 50e3
+
+
+@pytest.mark.parametrize("pin", ["U303.5", "U403.10", "U501.10", "U702.2"])
+def test_a_line_that_idles_high_is_high_while_a_pi_boots(pin: str, netlist: Netlist) -> None:
+    """No converter is selected and MIDI OUT is silent before a program has taken the lines.
+
+    2.2 V is what every 74LVC1G17 takes for high at 3 V, and more than half of 3.3 V, where a converter's input turns.
+    """
+    line = line_of(netlist, pin)
+    assert line is not None
+    (pull_up,) = (
+        part.number
+        for reference, part in netlist.components.items()
+        if part.symbol == "R"
+        and netlist.net_of(f"{reference}.2") == netlist.net_of(pin)
+        and netlist.net_of(f"{reference}.1") in {"VREF", "+3V3"}
+    )
+    level_v = 3.3 if line in PULLED_UP else 3.3 * PULL_OHM / (PULL_OHM + pull_up)
+    assert level_v > 2.2
 
 
 # ---- no output against another ----
