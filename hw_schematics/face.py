@@ -11,7 +11,10 @@ from hw_schematics.panel import Hole, Panel, art
 PIXELS_PER_MM = 6.0  # of the size that the picture asks for; it is drawn in millimetres
 MARGIN_MM = 3.0
 PANEL_FILL, EDGE, INK = "#191a1c", "#3a3c40", "#ece7db"
-POINTER_DEG = {"turn": -40.0, "sign": 0.0}  # where knobs stand in the picture, but for those that are named here
+POINTER_DEG = {
+    "turn": -40.0,
+    "sign": 0.0,
+}  # where knobs stand in the picture, but for those that are named here
 STANDING: dict[str, float] = {
     "KNOB 1": -95.0, "KNOB 2": 30.0, "KNOB 3": -20.0, "KNOB 4": 75.0, "KNOB 5": 15.0, "KNOB 6": -60.0, "KNOB 7": 110.0,
     "KNOB 8": -130.0, "LEVEL": 45.0, "CV 1 -/+": 60.0, "CV 2 -/+": 0.0, "CV 3 -/+": -45.0,
@@ -92,8 +95,9 @@ def _control(panel: Panel, hole: Hole) -> Iterator[str]:
 def face(panel: Panel) -> str:
     """The picture as SVG."""
     wide, high = panel.width_mm + 2 * MARGIN_MM, panel.height_mm + 2 * MARGIN_MM
+    pixels = f'width="{wide * PIXELS_PER_MM:.0f}" height="{high * PIXELS_PER_MM:.0f}"'
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide * PIXELS_PER_MM:.0f}" height="{high * PIXELS_PER_MM:.0f}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" {pixels} '
         f'viewBox="{-MARGIN_MM:g} {-MARGIN_MM:g} {wide:g} {high:g}">',
         "<title>The face of the module</title>",
         '<defs><radialGradient id="glow"><stop offset=".3" stop-color="#6ff58b" stop-opacity=".55"/>'
@@ -108,7 +112,9 @@ def face(panel: Panel) -> str:
             lines.append(f'<path d="{path_data(ink.polygons)}" fill="{INK}" fill-rule="evenodd"/>')
     for x, y in panel.screws:
         lines.append(f'<circle cx="{x:g}" cy="{y:g}" r="{panel.screw_head_mm / 2 - 0.3:g}" fill="#9c9ea1"/>')
-        lines.append(f'<path d="M{x - 1.5:g} {y:g}h3M{x:g} {y - 1.5:g}v3" stroke="#3c3e41" stroke-width=".55"/>')
+        lines.append(
+            f'<path d="M{x - 1.5:g} {y:g}h3M{x:g} {y - 1.5:g}v3" stroke="#3c3e41" stroke-width=".55"/>'
+        )
     for hole in panel.holes:
         lines += _control(panel, hole)
     return "\n".join([*lines, "</svg>", ""])

@@ -79,6 +79,7 @@ def letter(
     at: Point,
     cap_mm: float,
     align: str = "middle",
+    *,
     weight: str = "SemiBold",
     tracking: float = 0.08,
 ) -> Lettering:

@@ -25,8 +25,8 @@ PANEL = Path(__file__).with_name("panel.toml")
 CLEARANCE_MM: Mapping[float, float] = {3.0: 3.2, 6.0: 6.4, 7.0: 7.4}
 # Doepfer, A-100 construction details: HP -> millimetres.
 WIDTHS_MM: Mapping[int, float] = {
-    2: 9.8, 4: 20.0, 6: 30.0, 8: 40.3, 10: 50.5, 12: 60.6, 14: 70.8, 16: 80.9, 18: 91.3, 20: 101.3, 21: 106.3, 22: 111.4,
-    28: 141.9, 42: 213.0,
+    2: 9.8, 4: 20.0, 6: 30.0, 8: 40.3, 10: 50.5, 12: 60.6, 14: 70.8, 16: 80.9, 18: 91.3, 20: 101.3, 21: 106.3,
+    22: 111.4, 28: 141.9, 42: 213.0,
 }  # fmt: skip
 HP_MM = 5.08
 FINGER_MM = 6.0  # between two knobs, or a knob and a plug: a fingertip goes in
@@ -286,7 +286,9 @@ def _hardware(table: Table, found: Mapping[str, int], holes: Sequence[Hole]) -> 
         quantity = len(names)
     else:
         quantity = table.whole("count", 1, 1000) or 0
-    what, mpn, manufacturer, alternates = (_text(table, key) for key in ("what", "mpn", "manufacturer", "alternates"))
+    what, mpn, manufacturer, alternates = (
+        _text(table, key) for key in ("what", "mpn", "manufacturer", "alternates")
+    )
     return Hardware(what, mpn, manufacturer, alternates, quantity, names)
 
 
@@ -311,7 +313,7 @@ def art(panel: Panel) -> list[Ink]:
     """Everything that is printed: words and scales, then the blocks, out of which the words on them are left."""
     found = [_ink(panel, _legend(panel, hole)) for hole in panel.holes if hole.legend]
     for word in panel.words:
-        words = letter(word.words, (word.x, word.y), word.cap_mm, "middle", word.weight, word.tracking)
+        words = letter(word.words, (word.x, word.y), word.cap_mm, weight=word.weight, tracking=word.tracking)
         found.append(_ink(panel, words))
     for hole in panel.holes:
         found += _scale(panel, hole)
@@ -331,9 +333,9 @@ def _legend(panel: Panel, hole: Hole) -> Lettering:
     cap = NUMBER_CAP_MM if number else CAP_MM
     weight = "Bold" if number else "SemiBold"
     if hole.beside == "right":
-        return letter(hole.legend, (hole.x + 3.4, hole.y + cap / 2), cap, "left", weight)
+        return letter(hole.legend, (hole.x + 3.4, hole.y + cap / 2), cap, "left", weight=weight)
     up = kind.front_mm / 2 + (3.0 if hole.scale or kind.name == "encoder" else 2.2)
-    return letter(hole.legend, (hole.x, hole.y - up), cap, "middle", weight)
+    return letter(hole.legend, (hole.x, hole.y - up), cap, weight=weight)
 
 
 def _ink(panel: Panel, words: Lettering) -> Ink:
@@ -434,9 +436,7 @@ def _meets(box: Box, centre: Point, diameter: float, gap: float) -> bool:
 
 
 def _inside(box: Box, hole: Hole, radius: float) -> bool:
-    return (
-        box[0] + radius <= hole.x <= box[2] - radius and box[1] + radius <= hole.y <= box[3] - radius
-    )
+    return box[0] + radius <= hole.x <= box[2] - radius and box[1] + radius <= hole.y <= box[3] - radius
 
 
 def faults(panel: Panel) -> list[str]:
@@ -470,7 +470,11 @@ def _mounting(panel: Panel) -> Iterator[str]:
         yield f"3U: {panel.height_mm:g} mm"
     for x, y in panel.screws:
         steps = (x - 7.5) / HP_MM
-        if y not in (3.0, panel.height_mm - 3.0) or abs(steps - round(steps)) > 0.01 or not 0 < x < panel.width_mm:
+        if (
+            y not in (3.0, panel.height_mm - 3.0)
+            or abs(steps - round(steps)) > 0.01
+            or not 0 < x < panel.width_mm
+        ):
             yield f"a screw at {x:g}, {y:g}: not on the rack's grid"
     if panel.screw_hole_mm != CLEARANCE_MM[3.0]:
         yield f"screw holes of {panel.screw_hole_mm:g} mm"
@@ -503,7 +507,11 @@ def _before(panel: Panel) -> Iterator[str]:
     """Before the panel: room for knobs, plugs and fingers."""
     for hole in panel.holes:
         for x, y in panel.screws:
-            free = math.dist((x, y), (hole.x, hole.y)) - panel.screw_head_mm / 2 - panel.kind_of(hole).hand_mm / 2
+            free = (
+                math.dist((x, y), (hole.x, hole.y))
+                - panel.screw_head_mm / 2
+                - panel.kind_of(hole).hand_mm / 2
+            )
             if free < 1.0:
                 yield f"{hole.name}: {free:.1f} mm from a screw's head"
     for one, other in itertools.combinations(panel.holes, 2):
@@ -522,7 +530,12 @@ def _printed(panel: Panel) -> Iterator[str]:
     for ink in inks:
         if ink.words and min(CAP_MM, NUMBER_CAP_MM, *(word.cap_mm for word in panel.words)) < SMALLEST_CAP_MM:
             yield f"{ink.name!r}: capitals under {SMALLEST_CAP_MM:g} mm"
-        if ink.box[0] < 1.0 or ink.box[2] > panel.width_mm - 1.0 or ink.box[1] < 1.0 or ink.box[3] > panel.height_mm - 1:
+        if (
+            ink.box[0] < 1.0
+            or ink.box[2] > panel.width_mm - 1.0
+            or ink.box[1] < 1.0
+            or ink.box[3] > panel.height_mm - 1
+        ):
             yield f"{ink.name!r}: over the edge"
         for x, y in panel.screws:
             if _meets(ink.box, (x, y), panel.screw_head_mm, INK_MM):
@@ -535,7 +548,11 @@ def _printed(panel: Panel) -> Iterator[str]:
                 yield f"{ink.name!r}: under {hole.name}"
         if ink.words and ink.within >= 0:
             box = panel.blocks[ink.within]
-            if not (box[0] < ink.box[0] - WORD_MM and ink.box[2] + WORD_MM < box[2] and box[1] < ink.box[1] - WORD_MM):
+            if not (
+                box[0] < ink.box[0] - WORD_MM
+                and ink.box[2] + WORD_MM < box[2]
+                and box[1] < ink.box[1] - WORD_MM
+            ):
                 yield f"{ink.name!r}: over the edge of its block"
     for hole in panel.holes:
         for number, box in enumerate(panel.blocks):

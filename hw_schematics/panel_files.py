@@ -82,10 +82,14 @@ def document(panel: Panel) -> Any:
                 hatch.paths.add_polyline_path([(x, high - y) for x, y in polygon], is_closed=True)
     for y in (panel.board[1], panel.board[3]):
         space.add_line(
-            (0, high - y), (panel.width_mm, high - y), dxfattribs={"layer": "RAILS", "linetype": "DASHED2"}
+            (0, high - y),
+            (panel.width_mm, high - y),
+            dxfattribs={"layer": "RAILS", "linetype": "DASHED", "ltscale": 8.0},
         )
     _dimensions(panel, space)
     _table(panel, space)
+    doc.classes.add_required_classes(doc.dxfversion)  # out of a set, in another order every time
+    doc.classes.classes = dict(sorted(doc.classes.classes.items()))
     return doc
 
 
@@ -151,10 +155,14 @@ def _table(panel: Panel, space: Any) -> None:
         row(number, _cells(panel, hole))
     for x, y in panel.screws:
         number += 1
-        row(number, ("-", "rail", f"{x:.2f}", f"{panel.height_mm - y:.2f}", f"{panel.screw_hole_mm:.1f}", "M3"))
+        row(
+            number,
+            ("-", "rail", f"{x:.2f}", f"{panel.height_mm - y:.2f}", f"{panel.screw_hole_mm:.1f}", "M3"),
+        )
     for line in (
         "Millimetres, from the lower left corner, seen from the front; 1:1. Holes and places within 0.1.",
-        f"{panel.width_mm:g} x {panel.height_mm:g} x {panel.thickness_mm:g}, aluminium, black anodised; layer LEGEND printed in white.",
+        f"{panel.width_mm:g} x {panel.height_mm:g} x {panel.thickness_mm:g}, aluminium, black anodised; "
+        "layer LEGEND printed in white.",
         f"Depth behind the face: {panel.depth_mm:g}. The board keeps between the dashed lines.",
     ):
         number += 1
@@ -215,7 +223,11 @@ def pdf(doc: Any, digest: str) -> bytes:
     axes.set_xlim(-CORNER_MM[0], PAGE_MM[0] - CORNER_MM[0])
     axes.set_ylim(-CORNER_MM[1], PAGE_MM[1] - CORNER_MM[1])
     page = io.BytesIO()
-    figure.savefig(page, format="pdf", metadata={"Keywords": digest, "CreationDate": None, "Title": "Darkrack: front panel"})
+    figure.savefig(
+        page,
+        format="pdf",
+        metadata={"Keywords": digest, "CreationDate": None, "Title": "Darkrack: front panel"},
+    )
     return page.getvalue()
 
 
