@@ -23,9 +23,9 @@ def main() -> int:
 
             install()
         elif action == "write":
-            from hw_schematics.schematic import write
+            from hw_schematics import desk_drawing, panel_files, schematic
 
-            for path in write():
+            for path in (*panel_files.write(), *desk_drawing.write(), *schematic.write()):
                 print(path)
         else:
             from hw_schematics.check import report

@@ -19,6 +19,8 @@ from hw_schematics.netlist import (
     stage,
     wrong_figures,
 )
+from hw_schematics.panel import faults as panel_faults
+from hw_schematics.panel import read_panel
 from hw_schematics.pinouts import (
     footprint_differences,
     header_pin_differences,
@@ -184,6 +186,7 @@ def report() -> str:
     wrong = [
         *stale(),
         *in_the_way(),
+        *panel_faults(read_panel()),
         *violations,
         *differences(netlist, intended),
         *header_differences(netlist, intended),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device.toml_table import read_page
+from hw_schematics.order_numbers import second_source
 
 PARTS = Path(__file__).with_name("parts.toml")
 # What a family has in common, by the first letter of a key.
@@ -17,13 +18,11 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
         "tolerance": "1 %, 100 ppm/K",
         "package": "0805",
         "footprint": "Resistor_SMD:R_0805_2012Metric",
-        "alternates": "any of the same value, tolerance and size",
     },
     "C_": {
         "manufacturer": "Murata",
         "package": "0805",
         "footprint": "Capacitor_SMD:C_0805_2012Metric",
-        "alternates": "any of the same value, dielectric, voltage and size",
     },
 }
 KEYS = ("value", "mpn", "manufacturer", "package", "footprint", "tolerance", "alternates", "note")
@@ -66,6 +65,7 @@ def read_parts(path: Path = PARTS) -> Mapping[str, Part]:
         words = {name: table.text(name) or family.get(name, "") for name in KEYS}
         table.refuse_unknown()
         words["mpn"] = words["mpn"] or words["value"]  # an integrated circuit's value is its order number
+        words["alternates"] = words["alternates"] or second_source(words["mpn"])
         found[key] = Part(**words)
     page.refuse_unknown()
     return found
