@@ -31,6 +31,7 @@ LINE_PINS: Mapping[int, str] = {
 _QUAD = (("3", "2", "1"), ("5", "6", "7"), ("10", "9", "8"), ("12", "13", "14"))
 AMPLIFIERS: Mapping[str, Sequence[tuple[str, str, str]]] = {
     "OPA388": (("3", "4", "1"),), "TL074": _QUAD, "MCP6004": _QUAD, "OPA1679": _QUAD,
+    "MCP6002": _QUAD[:2],  # of the build on the desk
 }  # fmt: skip
 POTS: Mapping[str, Sequence[tuple[str, str, str]]] = {  # counterclockwise end, wiper, clockwise end
     "Pot": (("1", "2", "3"),),
