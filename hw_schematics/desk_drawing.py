@@ -316,7 +316,7 @@ def _small(desk: Desk, one: Small) -> Iterator[str]:
 
 def _dip() -> Iterator[str]:
     """How pins are counted."""
-    x, y = 40.0, 186.0
+    x, y = 16.0, 184.0
     yield f'<rect x="{x:g}" y="{y:g}" width="26" height="8" rx=".8" fill="#2b2b2e"/>'
     yield f'<path d="M{x:g} {y + 2.8:g}a1.2 1.2 0 0 1 0 2.4" fill="{PAPER}"/>'
     for number in range(8):
@@ -325,8 +325,8 @@ def _dip() -> Iterator[str]:
         if number in {0, 7}:
             yield _say(str(16 - number), px, y - 2.4, 2.2, "middle")
             yield _say(str(1 + number), px, y + 12, 2.2, "middle")
-    yield _say("Pins of a chip are counted from the notch,", x - 26, y + 16.5, 2.4)
-    yield _say("against the clock, seen from above.", x - 26, y + 19.8, 2.4)
+    yield _say("Pins of a chip are counted from the notch,", x - 2, y + 16.0, 2.4)
+    yield _say("against the clock, seen from above.", x - 2, y + 19.3, 2.4)
 
 
 def picture(desk: Desk) -> str:
