@@ -137,7 +137,9 @@ def _place(table: Table, key: str) -> Place:
 def _chip(reference: str, table: Table) -> Chip:
     box = table.numbers("box", 0.0, 297.0)
     sides = {
-        side: tuple((str(int(pin)), place) for pin, place in table.rows(side, ("pin", 1, 20), ("place", 0, 297)))
+        side: tuple(
+            (str(int(pin)), place) for pin, place in table.rows(side, ("pin", 1, 20), ("place", 0, 297))
+        )
         if table.content.get(side)
         else ()
         for side in ("left", "right", "top", "bottom")
@@ -157,7 +159,9 @@ def _chip(reference: str, table: Table) -> Chip:
     table.refuse_unknown()
     drawn = {pin for pins in sides.values() for pin, _ in pins}
     if drawn != {*chip.names}:
-        raise DarkrackError(table.at("names"), "the pins of its sides", ", ".join(sorted(drawn ^ {*chip.names})))
+        raise DarkrackError(
+            table.at("names"), "the pins of its sides", ", ".join(sorted(drawn ^ {*chip.names}))
+        )
     return chip
 
 
@@ -230,16 +234,24 @@ def ways(desk: Desk) -> dict[str, tuple[float, float]]:
 
 def _as_board(nets: Netlist) -> Netlist:
     """The same with its supply called as the board's reference, which `stage` holds."""
-    return Netlist(nets.components, {"VREF" if name == "+3V3" else name: pins for name, pins in nets.nets.items()})
+    return Netlist(
+        nets.components, {"VREF" if name == "+3V3" else name: pins for name, pins in nets.nets.items()}
+    )
 
 
 def gate_on_v(desk: Desk) -> float:
     """Volts at the gate's jack at which the transistor, of the least gain that is allowed, pulls the line down."""
     nets = netlist(desk)
-    ohms = {name: part.number for name, part in nets.components.items() if name.startswith("R") and part.symbol == "R"}
+    ohms = {
+        name: part.number
+        for name, part in nets.components.items()
+        if name.startswith("R") and part.symbol == "R"
+    }
     base = nets.net_of("Q1.2")
     to_jack = next(name for name in ohms if nets.net_of(f"{name}.2") == nets.net_of(jack_of(desk, "GATE 1")))
-    to_ground = next(name for name in ohms if nets.net_of(f"{name}.1") == base and nets.net_of(f"{name}.2") == "GND")
+    to_ground = next(
+        name for name in ohms if nets.net_of(f"{name}.1") == base and nets.net_of(f"{name}.2") == "GND"
+    )
     pull_up = next(name for name in ohms if nets.net_of(f"{name}.2") == nets.net_of("Q1.3"))
     base_a = REFERENCE_V / ohms[pull_up] / GAIN_LOW
     return BASE_V + ohms[to_jack] * (base_a + BASE_V / ohms[to_ground])
@@ -270,7 +282,15 @@ def _line(nets: Netlist, pin: str, line: int, why: str) -> Iterator[str]:
 
 
 def _supplies(desk: Desk, nets: Netlist) -> Iterator[str]:
-    supplies = {"VDD": "+3V3", "VREF": "+3V3", "VSS": "GND", "AGND": "GND", "DGND": "GND", "GND": "GND", "VIN": "+5V"}
+    supplies = {
+        "VDD": "+3V3",
+        "VREF": "+3V3",
+        "VSS": "GND",
+        "AGND": "GND",
+        "DGND": "GND",
+        "GND": "GND",
+        "VIN": "+5V",
+    }
     for chip in desk.chips:
         for pin, name in chip.names.items():
             if name in supplies:
@@ -348,7 +368,11 @@ def _inputs(desk: Desk, nets: Netlist, profile: Profile) -> Iterator[str]:
         yield "profile: V/oct on channel 0 and CV 1 on channel 1 are wired"
     for name, wanted in (("V/OCT", profile.pitch), ("CV 1", profile.cvs.get(1))):
         gain, offset_v = ways(desk)[name]
-        if wanted is None or abs(gain / wanted.gain - 1) > GAIN_WITHIN or abs(offset_v - wanted.offset_v) > OFFSET_WITHIN_V:
+        if (
+            wanted is None
+            or abs(gain / wanted.gain - 1) > GAIN_WITHIN
+            or abs(offset_v - wanted.offset_v) > OFFSET_WITHIN_V
+        ):
             yield f"{name}: gain {gain:.4f}, offset {offset_v:.4f} V by its resistors, the profile says {wanted}"
     gate = profile.gates[1]
     if not gate.inverted:
@@ -382,7 +406,9 @@ def budget(desk: Desk) -> dict[str, float]:
     found = {}
     for jack in (one for one in desk.smalls if one.kind == "jack"):
         tip = nets.net_of(f"{jack.reference}.T")
-        part = next(name for name in (pin.partition(".")[0] for pin in nets.nets[tip]) if name.startswith("R"))
+        part = next(
+            name for name in (pin.partition(".")[0] for pin in nets.nets[tip]) if name.startswith("R")
+        )
         found[jack.name] = (JACK_MAX_V - DIODE_V) / nets.components[part].number * 1e3
     return found
 
@@ -390,6 +416,10 @@ def budget(desk: Desk) -> dict[str, float]:
 def idle_v(desk: Desk) -> dict[str, float]:
     """Volts at the converter's pin with nothing plugged in: the jack's switch holds its tip at ground."""
     nets, chip = netlist(desk), chip_of(desk, "MCP3208").reference
-    sources = {"+3V3": REFERENCE_V, nets.net_of(jack_of(desk, "V/OCT")): 0.0, nets.net_of(jack_of(desk, "CV 1")): 0.0}
+    sources = {
+        "+3V3": REFERENCE_V,
+        nets.net_of(jack_of(desk, "V/OCT")): 0.0,
+        nets.net_of(jack_of(desk, "CV 1")): 0.0,
+    }
     solved = solve(nets, sources)
     return {"V/OCT": solved[nets.net_of(f"{chip}.1")], "CV 1": solved[nets.net_of(f"{chip}.2")]}

@@ -47,7 +47,11 @@ def place(desk: Desk, pin: str) -> tuple[Place, str]:
     if small.kind == "pot":
         return (x + {"1": -5.0, "2": 0.0, "3": 5.0}[end], y + 12.0), "down"
     if small.kind == "jack":
-        return {"T": ((x - 8.0, y), "left"), "TN": ((x - 2.5, y + 8.0), "down"), "S": ((x + 2.5, y + 8.0), "down")}[end]
+        return {
+            "T": ((x - 8.0, y), "left"),
+            "TN": ((x - 2.5, y + 8.0), "down"),
+            "S": ((x + 2.5, y + 8.0), "down"),
+        }[end]
     if small.kind == "across":
         return ((x, y), "left") if end == "1" else ((x + LEG_MM, y), "right")
     return ((x, y), "up") if end == "1" else ((x, y + LEG_MM), "down")
@@ -72,7 +76,9 @@ def route(desk: Desk, begin: str, end: str, by: tuple[float, ...]) -> list[Place
     """The corners of a wire, both ends included: by turns along x and y, as far as ``by`` says, then straight there."""
     (start, _), (goal, _) = place(desk, begin), place(desk, end)
     points = [start]
-    if begin.startswith(f"{HEADER}.") and int(begin.partition(".")[2]) % 2:  # out between two pins of the outer row
+    if (
+        begin.startswith(f"{HEADER}.") and int(begin.partition(".")[2]) % 2
+    ):  # out between two pins of the outer row
         points.append((start[0], start[1] + PITCH_MM / 2))
     for number, value in enumerate(by):
         x, y = points[-1]
@@ -213,7 +219,9 @@ def _header(desk: Desk) -> Iterator[str]:
         pin = f"{HEADER}.{number}"
         (px, py), _ = place(desk, pin)
         used = len(nets.nets[nets.net_of(pin)]) > 1
-        colour = RAIL_COLOURS[rails[pin]] if pin in rails else COLOURS[kinds[pin]] if pin in kinds else "#55555a"
+        colour = (
+            RAIL_COLOURS[rails[pin]] if pin in rails else COLOURS[kinds[pin]] if pin in kinds else "#55555a"
+        )
         ring = ' stroke="#d8d4c8" stroke-width=".35"' if used else ""
         yield f'<circle cx="{px:g}" cy="{py:g}" r="2.1" fill="{colour}"{ring}/>'
         yield _say(str(number), px, py + 0.8, 2.2, "middle", 'fill="#fff"' if used else 'fill="#98968f"')
@@ -250,14 +258,21 @@ def _chip(desk: Desk, chip: Chip) -> Iterator[str]:
             (x, y), _ = place(desk, f"{chip.reference}.{pin}")
             words = chip.names[pin] if chip.reference in {"U4", "Q1"} else f"{chip.names[pin]} {pin}"
             if side == "left":
-                yield _say(words if chip.reference in {"U4", "Q1"} else f"{pin} {chip.names[pin]}", x + 1.2, y + 0.9, 2.4)
+                yield _say(
+                    words if chip.reference in {"U4", "Q1"} else f"{pin} {chip.names[pin]}",
+                    x + 1.2,
+                    y + 0.9,
+                    2.4,
+                )
             elif side == "right":
                 yield _say(words, x - 1.2, y + 0.9, 2.4, "end")
             elif side == "top":
                 yield _say(f"{chip.names[pin]}", x, y + 3.0, 2.0, "middle")
                 yield _say(pin if chip.reference != "U4" else "", x, y + 5.4, 2.0, "middle")
             else:
-                yield _say(chip.names[pin], x, y - 1.0 if chip.reference in {"U4", "Q1"} else y - 3.2, 2.0, "middle")
+                yield _say(
+                    chip.names[pin], x, y - 1.0 if chip.reference in {"U4", "Q1"} else y - 3.2, 2.0, "middle"
+                )
                 yield _say(pin if chip.reference not in {"U4", "Q1"} else "", x, y - 0.9, 2.0, "middle")
             yield f'<circle cx="{x:g}" cy="{y:g}" r=".6" fill="{INK}"/>'
 
@@ -338,7 +353,12 @@ def picture(desk: Desk) -> str:
         "<title>Wiring of the build on the desk</title>",
         f'<rect width="{wide:g}" height="{high:g}" fill="{PAPER}"/><g fill="{INK}">',
         _say("Darkrack on the desk", 86.0, 15.0, 5.0, "start", 'font-weight="700"'),
-        _say("Flags of one name are one rail of the breadboard; crossing wires meet at dots only.", 86.0, 20.5, 2.8),
+        _say(
+            "Flags of one name are one rail of the breadboard; crossing wires meet at dots only.",
+            86.0,
+            20.5,
+            2.8,
+        ),
         "</g>",
     ]
     for wire in desk.wires:
