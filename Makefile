@@ -33,7 +33,7 @@ test: system .venv/dev.stamp  ## set up everything, torch included, and run all 
 hardware: kicad  ## install KiCad 9 where it is not, and check the module's schematic
 	DARKRACK_REQUIRE_ALL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/test_hw_*.py
 
-schematic: kicad  ## write what is made from the schematic's drawings: KiCad's files, pictures, bill of materials
+schematic: kicad  ## write what is made for the module: KiCad's files, pictures, lists of parts, panel, wiring drawing
 	$(BIN)/python -m hw_schematics write
 
 kicad: .venv/dev.stamp

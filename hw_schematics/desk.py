@@ -303,8 +303,8 @@ def _supplies(desk: Desk, nets: Netlist) -> Iterator[str]:
 def _bus(desk: Desk, nets: Netlist, profile: Profile) -> Iterator[str]:
     for chip in desk.chips:
         if chip.symbol in {"MCP3008", "MCP3208"}:
-            symbol = look.mcp3x08(chip.symbol, tuple(range(8)), 30).units[1]
-            names = {pin.number: pin.name for pin in symbol.pins}
+            drawn = look.mcp3x08(chip.symbol, tuple(range(8)), 30).units[1]
+            names = {pin.number: pin.name for pin in drawn.pins}
             for pin, name in chip.names.items():
                 if _plain(names[pin]) != _plain(name):
                     yield f"{chip.reference}.{pin}: {name} here, {names[pin]} in the schematic"

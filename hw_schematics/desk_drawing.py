@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from device.files import atomic_path
@@ -102,7 +103,7 @@ def segments(desk: Desk) -> list[tuple[str, str, Place, Place]]:
     for wire in desk.wires:
         points = route(desk, wire.begin, wire.end, wire.by)
         net = nets.net_of(wire.begin)
-        found += [(net, wire.kind, one, other) for one, other in zip(points, points[1:], strict=False)]
+        found += [(net, wire.kind, one, other) for one, other in pairwise(points)]
     return found
 
 
@@ -177,9 +178,9 @@ def _along(one: Place, other: Place, third: Place, fourth: Place) -> bool:
 # ---- the picture ----
 
 
-def _say(words: str, x: float, y: float, size: float = 2.6, anchor: str = "start", more: str = "") -> str:
+def _say(words: str, x: float, y: float, size: float = 2.6, anchor: str = "start", *more: str) -> str:
     escaped = words.replace("&", "&amp;").replace("<", "&lt;")
-    return f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" text-anchor="{anchor}" {more}>{escaped}</text>'
+    return f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" text-anchor="{anchor}" {" ".join(more)}>{escaped}</text>'
 
 
 def _flag(name: str, at: Place, side: str) -> Iterator[str]:
@@ -190,10 +191,10 @@ def _flag(name: str, at: Place, side: str) -> Iterator[str]:
     yield f'<path d="M{x:g} {y:g}l{dx} {dy}" stroke="{colour}" stroke-width=".7"/>'
     ex, ey = x + dx, y + dy
     if name == "GND":
+        bars = f"M{ex - 1.6:g} {ey:g}h3.2M{ex - 0.8:g} {ey + 0.8:g}h1.6"
         if side in {"left", "right"}:
-            yield f'<path d="M{ex:g} {ey - 1.6:g}v3.2M{ex + dx / 5:g} {ey - 0.8:g}v1.6" stroke="{colour}" stroke-width=".7"/>'
-        else:
-            yield f'<path d="M{ex - 1.6:g} {ey:g}h3.2M{ex - 0.8:g} {ey + 0.8:g}h1.6" stroke="{colour}" stroke-width=".7"/>'
+            bars = f"M{ex:g} {ey - 1.6:g}v3.2M{ex + dx / 5:g} {ey - 0.8:g}v1.6"
+        yield f'<path d="{bars}" stroke="{colour}" stroke-width=".7"/>'
         return
     yield f'<circle cx="{ex:g}" cy="{ey:g}" r=".8" fill="{colour}"/>'
     words = name.replace(" ", "\N{NO-BREAK SPACE}")
@@ -208,9 +209,8 @@ def _header(desk: Desk) -> Iterator[str]:
     x, y = desk.header_at
     nets = netlist(desk)
     high = 19 * PITCH_MM
-    yield (
-        f'<rect x="{x - 4:g}" y="{y - 4.5:g}" width="{BETWEEN_MM + 8:g}" height="{high + 9:g}" rx="1.5" fill="#2b2b2e"/>'
-    )
+    size = f'width="{BETWEEN_MM + 8:g}" height="{high + 9:g}"'
+    yield f'<rect x="{x - 4:g}" y="{y - 4.5:g}" {size} rx="1.5" fill="#2b2b2e"/>'
     yield _say("Raspberry Pi", x + BETWEEN_MM / 2, y - 11.5, 4.0, "middle", 'font-weight="700"')
     yield _say("the 40 pins, USB sockets below", x + BETWEEN_MM / 2, y - 7, 2.4, "middle", f'fill="{QUIET}"')
     rails = {pin: name for name, pins in desk.rails.items() for pin in pins}

@@ -1,9 +1,8 @@
-"""What an order number says of a part, as its maker builds it: value, tolerance, size, dielectric, voltage.
+"""What an order number says of a part, as its maker builds it.
 
-Yageo RC and RT and Panasonic ERJ-6 and ERJ-8 resistors, Murata GRM and Yageo CC capacitors, and KEMET's as second source.
+Read: Yageo RC and RT resistors, Murata GRM and Yageo CC capacitors. Written, as second source: Panasonic ERJ, KEMET.
 So a number that does not fit the value beside it is found, and a second maker's number is worked out, not looked up.
-Sources: the ordering pages of the makers' data sheets (Yageo PYu-RC_Group, PYu-RT; Panasonic AOA0000C304; Murata C02E;
-KEMET C1002 and C1003).
+Sources: how to order, in the makers' data sheets and catalogues of these series.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What docs/build.md says a meter shows: of the pin table, the profile and the panel, and only where a test point is."""
+"""What docs/build.md says a meter shows: of the pin table, the profile and the panel."""
 
 from __future__ import annotations
 
@@ -52,6 +52,14 @@ def test_parts_and_depth_on_the_page_are_those_of_the_tables() -> None:
     assert f"{panel.width_mm:g} mm wide panel" in module
     width, height = panel.board[2] - panel.board[0], panel.board[3] - panel.board[1]
     assert f"board of at most {width:.0f} x {height:.0f} mm" in module
+    encoder, thickness_mm, gap_mm = panel.kinds["encoder"], panel.thickness_mm, panel.kinds["pot"].seat_mm
+    assert f"The encoder stands {gap_mm - encoder.seat_mm:g} mm short" in page
+    assert f"its bush comes {encoder.seat_mm + encoder.bush_mm - gap_mm - thickness_mm:g} mm out" in page
+    assert f"Jacks stand {gap_mm - panel.kinds['jack'].seat_mm:g} mm short" in page
+    assert ["first five measurements" in page, readings(read_intended(), read_profile("pi4"))[4].point] == [
+        True,
+        "TP301",
+    ]
     intended = read_intended()
     parts = {pin.partition(".")[0] for pins in intended.nets.values() for pin in pins}
     named = set(re.findall(r"\b(?:U|R|C|J|Q|D|F|FB|L|TP|JP)\d{3}\b", module))
