@@ -15,17 +15,21 @@ PARTS = Path(__file__).with_name("parts.toml")
 FAMILIES: Mapping[str, Mapping[str, str]] = {
     "R_": {
         "manufacturer": "Yageo",
+        "description": "chip resistor",
         "tolerance": "1 %, 100 ppm/K",
         "package": "0805",
         "footprint": "Resistor_SMD:R_0805_2012Metric",
     },
     "C_": {
+        "description": "ceramic capacitor",
         "manufacturer": "Murata",
         "package": "0805",
         "footprint": "Capacitor_SMD:C_0805_2012Metric",
     },
 }
-KEYS = ("value", "mpn", "manufacturer", "package", "footprint", "tolerance", "alternates", "note")
+KEYS = (
+    "value", "description", "mpn", "manufacturer", "package", "footprint", "tolerance", "alternates", "note",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Part:
     """One line of ``parts.toml``; ``tolerance``, ``alternates`` and ``note`` may be empty."""
 
     value: str
+    description: str
     mpn: str
     manufacturer: str
     package: str

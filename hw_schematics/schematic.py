@@ -19,13 +19,14 @@ from hw_schematics.drawing import Sheet
 from hw_schematics.kicad import Kicad, open_kicad
 from hw_schematics.kicad_file import LIBRARY, library_text, project_text, sheet_text, table_text
 from hw_schematics.netlist import Netlist, read_netlist
+from hw_schematics.parts import read_parts
 
 HERE = Path(__file__).parent
 SCHEMATIC, PICTURES, BOM = HERE / "schematic", HERE / "sheets", HERE / "bom.csv"
 TITLE_BLOCK = {"date": draw.DATE, "rev": draw.REVISION, "company": draw.COMPANY}
 COLUMNS = (
-    "references", "quantity", "value", "mpn", "manufacturer", "package", "tolerance", "alternates", "note",
-    "price", "price source", "price date",
+    "references", "quantity", "value", "description", "mpn", "manufacturer", "package", "tolerance", "alternates",
+    "note", "price", "price source", "price date",
 )  # fmt: skip
 
 
@@ -116,10 +117,11 @@ def bom(netlist: Netlist) -> str:
     Prices are nobody's guess: they say "not checked" until someone fills them in with source and date.
     """
     lines: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    described = {part.mpn: part.description for part in read_parts().values()}
     for part in netlist.components.values():
         fields = part.fields
         if fields.get("MPN", "-") != "-":
-            key = (part.value, *(fields.get(name, "") for name in (
+            key = (part.value, described[fields["MPN"]], *(fields.get(name, "") for name in (
                 "MPN", "Manufacturer", "Package", "Tolerance", "Alternates", "Note")))  # fmt: skip
             lines[key].append(part.reference)
     text = io.StringIO()
