@@ -23,9 +23,10 @@ def main() -> int:
 
             install()
         elif action == "write":
-            from hw_schematics import desk_drawing, panel_files, schematic
+            from hw_schematics import build_page, desk_drawing, panel_files, schematic
 
-            for path in (*panel_files.write(), *desk_drawing.write(), *schematic.write()):
+            made = (panel_files, desk_drawing, build_page, schematic)
+            for path in (path for module in made for path in module.write()):
                 print(path)
         else:
             from hw_schematics.check import report

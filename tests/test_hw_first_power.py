@@ -6,7 +6,11 @@ import dataclasses
 import re
 from pathlib import Path
 
+import pytest
+
+from device.errors import DarkrackError
 from device.profile import read_profile
+from hw_schematics.build_page import with_tables
 from hw_schematics.first_power import readings, table
 from hw_schematics.netlist import read_intended
 from hw_schematics.panel import read_panel
@@ -14,8 +18,15 @@ from hw_schematics.panel import read_panel
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "build.md"
 
 
-def test_the_page_has_the_measurements() -> None:
-    assert table(read_intended(), read_profile("pi4")) in PAGE.read_text(encoding="utf-8")
+def test_the_page_has_the_tables_as_they_are_now() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert table(read_intended(), read_profile("pi4")) in text
+    assert with_tables(text) == text, "make schematic"
+    old = text.replace("11.56 to", "11.50 to").replace("pin 10 (CS) of MCP3008", "pin 9")
+    assert old != text
+    assert with_tables(old) == text
+    with pytest.raises(DarkrackError, match="when"):
+        with_tables(text.replace("| when |", "| if |"))
 
 
 def test_every_measurement_is_at_a_test_point_of_that_net_and_every_test_point_is_measured() -> None:

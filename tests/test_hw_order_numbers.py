@@ -98,7 +98,9 @@ def test_the_bill_of_materials_has_every_part_of_the_drawings_once() -> None:
         references = row["references"].split()
         assert int(row["quantity"]) == len(references)
         assert {drawn[reference] for reference in references} == {row["mpn"]}
-        assert all(row[name] for name in ("value", "description", "manufacturer", "package", "alternates")), row["mpn"]
+        assert all(row[name] for name in ("value", "description", "manufacturer", "package", "alternates")), (
+            row["mpn"]
+        )
         assert row["price"] == "not checked" or (row["price source"] and row["price date"])
     pads = {
         placed.reference
