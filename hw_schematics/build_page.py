@@ -20,11 +20,10 @@ def with_tables(text: str) -> str:
     """The page with both tables as they are now, each found by its first line. DarkrackError where one is not there."""
     for table in (wiring_table(read_desk()), first_power.table(read_intended(), read_profile("pi4"))):
         first = table.splitlines()[0]
-        text, found = re.subn(
-            rf"^{re.escape(first)}\n(?:\|.*\n)+", lambda _, new=table: f"{new}\n", text, flags=re.M
-        )
-        if found != 1:
-            raise DarkrackError(PAGE.name, f"one table that begins with {first!r}", str(found))
+        there = re.findall(rf"^{re.escape(first)}\n(?:\|.*\n)+", text, flags=re.MULTILINE)
+        if len(there) != 1:
+            raise DarkrackError(PAGE.name, f"one table that begins with {first!r}", str(len(there)))
+        text = text.replace(there[0], f"{table}\n")
     return text
 
 
