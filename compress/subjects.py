@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.trim import STATE, Lesson, Subject
+from compress.trim import Lesson, Subject
 from device.errors import DarkrackError
 from device.files import atomic_path, sha256_of, write_json
 from device.partials import LOUDEST_DB, Partials
@@ -166,7 +166,7 @@ class GeneratorSubject:
 
     def _wake(self, hearing: Hearing) -> None:
         """Find what was heard when trimming was stopped, or hear the first notes."""
-        if (self._memory / STATE).exists():
+        if hearing.began:
             hearing.go_on(self._memory)
             return
 

@@ -238,6 +238,11 @@ class Hearing:
         self._lessons = max(self._stage.first_steps, 1)
 
     @property
+    def began(self) -> bool:
+        """Whether anything generated was heard, now or by the time of the checkpoint."""
+        return self._heard > 0
+
+    @property
     def open(self) -> bool:
         """Whether the memory has been begun or found."""
         return self._answers is not None
