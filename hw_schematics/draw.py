@@ -237,8 +237,12 @@ def power() -> Sheet:
     pen.driven((53.5, 50))
     pen.test_point("TP202", "-12VA", (56, 50))
     # what a probe and an eye find
-    pen.wire(pen.rail("+5V", (64, 40)), (67.5, 40))
+    pen.wire(pen.rail("+5V", (64, 40)), (76, 40))
     pen.test_point("TP203", "+5V", (67.5, 40))
+    # MIDI OUT's ring at -12 V would pull a +5 V that nobody feeds below ground
+    clamp = pen.part(look.SCHOTTKY_UP, "D203", "D_1N5819", (76, 42.5))
+    pen.wire((76, 40), clamp.pin("1"))
+    pen.ground(clamp.pin("2"), 0.5)
     lamp = pen.down("R206", "R_2k2", (64, 40), ground=False)
     light = pen.part(look.LED_DOWN, "D202", "LED_board", (64, 46.5))
     pen.wire(lamp.pin("2"), light.pin("2"))

@@ -133,6 +133,7 @@ def _diode(side: str, *, schottky: bool = False, led: bool = False) -> Symbol:
 DIODE_UP = _diode("up")
 DIODE_DOWN = _diode("down")
 SCHOTTKY_LEFT = _diode("left", schottky=True)
+SCHOTTKY_UP = _diode("up", schottky=True)
 SCHOTTKY_RIGHT = _diode("right", schottky=True)
 LED_DOWN = _diode("down", led=True)
 
