@@ -69,7 +69,7 @@ class Circuit:
         self._nodes["GND"] = "0"
         self._models: dict[str, Sequence[str]] = {"": models.COMMON}
         self._thresholds, self._capacitors = thresholds, capacitors
-        self.lines = [f".options {options} gmin=1e-13 method=gear", ".temp 27"]
+        self.lines = [f".options {options} gmin=1e-13", ".temp 27"]
         for part in self.parts.values():
             if capacitors or not part.symbol.startswith("C"):
                 self.lines += self._lines(part)
@@ -231,16 +231,20 @@ class Circuit:
                 raise DarkrackError("ngspice", f"results of {control[-1]!r}", "none")
             return _read_raw(raw.read_bytes())
 
-    def points(self, name: str, changes: Sequence[Sequence[str]]) -> Array:
-        """One direct voltage after each set of changes ("alter r302=91k"), which stay: (len(changes),) float64."""
+    def points(self, name: str, changes: Sequence[Sequence[str]], settled_s: float = 5e-3) -> Array:
+        """One direct voltage after each set of changes ("alter r302=91k"), which stay: (len(changes),) float64.
+
+        The circuit is switched on and waited for: Newton's method alone now and then stops at an amplifier's rail.
+        """
         words: list[str] = []
         for change in changes:
-            words += [*change, "op", f"print {name}"]
+            words += [*change, f"tran {settled_s / 50:g} {settled_s:g} uic"]
+            words += [f"let last = {name}[length({name})-1]", "print last", "destroy"]
         with tempfile.TemporaryDirectory() as folder:
             said = self._ask(Path(folder), words)
-        found = [float(value) for value in re.findall(rf"^{re.escape(name)} = (\S+)", said, re.MULTILINE)]
+        found = [float(value) for value in re.findall(r"^last = (\S+)", said, re.MULTILINE)]
         if len(found) != len(changes):
-            raise DarkrackError("ngspice", f"{len(changes)} operating points", str(len(found)))
+            raise DarkrackError("ngspice", f"{len(changes)} voltages", str(len(found)))
         return np.array(found)
 
     def numbers(self, *control: str) -> dict[str, float]:

@@ -35,8 +35,9 @@ PANEL = {
     "J701": "MIDI IN", "J702": "MIDI OUT", "J801": "OUT L", "J802": "OUT R", "J803": "LINE",
 }  # fmt: skip
 CONTACT = {"T": "tip", "R": "ring"}
-# Currents under this and volts under this say nothing about a part's state.
-LEAST_MARGIN_SHOWN = 1e3
+# Data sheets say 0.3 V. No junction carries a microampere up to 0.5 V, and what can flow here is 0.2 mA.
+REVERSED_V = 0.5
+MOST_MARGIN = 1e3
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Stress:
     @property
     def margin(self) -> float:
         """How many times the value fits into the limit."""
-        return self.limit / max(abs(self.value), self.limit / LEAST_MARGIN_SHOWN)
+        return self.limit / max(abs(self.value), self.limit / MOST_MARGIN)
 
 
 def contacts(netlist: Netlist) -> list[tuple[str, str]]:
@@ -168,7 +169,8 @@ def _loads(circuit: Circuit, table: Table) -> Iterator[tuple[str, str, Array, fl
         elif kind in models.CHIPS:
             chip = models.CHIPS[kind]
             above, below = (volts(f"{name}.{pin}") for pin in chip.supply)
-            yield name, "V supply", np.abs(above - below), chip.supply_v
+            yield name, "V supply", np.maximum(above - below, 0), chip.supply_v
+            yield name, "V supply reversed", np.maximum(below - above, 0), REVERSED_V
             for pin, most in chip.pins_a.items():
                 yield name, f"A pin {pin}", np.abs(table[circuit.pin_current(f"{name}.{pin}")]), most
             for pin, most in chip.pins_v.items():
