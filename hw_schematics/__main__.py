@@ -13,8 +13,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m hw_schematics", description="The module's schematic.")
     parser.add_argument(
         "action",
-        choices=("install", "write", "check"),
-        help="install: KiCad 9, where it is not; write: KiCad's files, pictures, parts; check: whether all holds",
+        choices=("install", "write", "check", "budget"),
+        help="install: KiCad 9, where it is not; write: KiCad's files, pictures, parts; check: whether all holds; "
+        "budget: simulate it, and write docs/error_budget.md (some ten minutes)",
     )
     action = parser.parse_args().action
     try:
@@ -27,6 +28,13 @@ def main() -> int:
 
             made = (panel_files, desk_drawing, build_page, schematic)
             for path in (path for module in made for path in module.write()):
+                print(path)
+        elif action == "budget":
+            from hw_schematics import budget, draw
+            from hw_schematics.netlist import read_intended
+            from hw_schematics.schematic import exported
+
+            for path in budget.write(exported(draw.module())[0], read_intended()):
                 print(path)
         else:
             from hw_schematics.check import report

@@ -59,7 +59,7 @@ def spread_of(netlist: Netlist, reference: str) -> Spread:
 
 @dataclass(frozen=True)
 class Linear:
-    """Volts at a converter's pin: gain and offset, and how both move with each parameter (of which all are 0 nominally).
+    """Volts at a converter's pin: gain and offset, and how both move with each parameter (all are 0 nominally).
 
     A resistor's parameter is its share off; an amplifier's offset and the reference's are in volts, a bias in amperes.
     """
@@ -94,10 +94,15 @@ def alter(circuit: Circuit, name: str, off: float) -> str:
 _STEPS = {"vos": 1e-3, "bias": 1e-9, "vref": 1e-3, "": 1e-3}
 
 
-def linear(circuit: Circuit, source: str, pin: str, names: Sequence[str], ends_v: tuple[float, float]) -> Linear:
-    """Gain, offset and their derivatives by central differences, from operating points at two voltages of ``source``."""
+def linear(
+    circuit: Circuit, source: str, pin: str, names: Sequence[str], ends_v: tuple[float, float]
+) -> Linear:
+    """Gain, offset and their derivatives by central differences, at two voltages of ``source``."""
     low, high = ends_v
-    steps = {name: _STEPS[name.rpartition(" ")[0] if " " in name else name if name == "vref" else ""] for name in names}
+    steps = {
+        name: _STEPS[name.rpartition(" ")[0] if " " in name else name if name == "vref" else ""]
+        for name in names
+    }
     changes = [["alter " + f"{source} dc = {low:g}"], [f"alter {source} dc = {high:g}"]]
     for name, step in steps.items():
         for sign in (-1, 1):
@@ -111,7 +116,9 @@ def linear(circuit: Circuit, source: str, pin: str, names: Sequence[str], ends_v
     for number, (name, step) in enumerate(steps.items()):
         a, b, c, d = found[2 + 5 * number : 6 + 5 * number]
         if max(abs(c + a - 2 * found[0]), abs(d + b - 2 * found[1])) > 1e-4 * (high - low):
-            raise DarkrackError(f"{pin} by {name}", "a circuit that is almost linear", f"{a:g}, {found[0]:g}, {c:g} V")
+            raise DarkrackError(
+                f"{pin} by {name}", "a circuit that is almost linear", f"{a:g}, {found[0]:g}, {c:g} V"
+            )
         below, above = (b - a) / (high - low), (d - c) / (high - low)
         gain_by[name] = float(above - below) / (2 * step)
         offset_by[name] = float((c - above * low) - (a - below * low)) / (2 * step)
@@ -141,12 +148,13 @@ class Pitch:
 
 
 def pitch_circuit(netlist: Netlist, way: Way, source_ohm: float = 0.0, *, reference: bool = False) -> Circuit:
-    """The sheet with the V/oct jack and a source ``vj`` there; its reference is a source as well, or U301 with a load."""
+    """The sheet with the V/oct jack, a source ``vj`` there, and a source for the reference, or U301 with a load."""
     parts = [name for name in sheet_parts(netlist, way.pin) if reference or name != REFERENCE_PART]
     circuit = Circuit(netlist, parts, options=FINE)
     if reference:
         circuit.add(
-            f"Vsupply {circuit.node('+5V')} 0 dc {SUPPLY_V} ac 0", f"Iload {circuit.node('VREF')} 0 {VREF_LOAD_A}"
+            f"Vsupply {circuit.node('+5V')} 0 dc {SUPPLY_V} ac 0",
+            f"Iload {circuit.node('VREF')} 0 {VREF_LOAD_A}",
         )
     else:
         circuit.add(f"Vref {circuit.node('VREF')} 0 {models.REFERENCE.volts}")
@@ -174,13 +182,21 @@ def pitch(netlist: Netlist, way: Way) -> Pitch:
     circuit = pitch_circuit(netlist, way)
     pin = circuit.voltage(way.pin)
     # from the middle up and down: each point begins where the last one ended
-    sweeps = [circuit.run(f"dc vj 3 {end} {step}", keep=(pin, "i(vj)")) for end, step in ((7, 0.05), (-1, -0.05))]
+    sweeps = [
+        circuit.run(f"dc vj 3 {end} {step}", keep=(pin, "i(vj)")) for end, step in ((7, 0.05), (-1, -0.05))
+    ]
     order = np.argsort(np.concatenate([sweep["v(v-sweep)"] for sweep in sweeps]), kind="stable")
     volts, found, drawn = (
         np.concatenate([sweep[name] for sweep in sweeps])[order] for name in ("v(v-sweep)", pin, "i(vj)")
     )
     inner = (volts >= 0.5) & (volts <= 5.5)
-    gain, offset_v = np.polyfit(volts[inner], found[inner], 1)
+    ends_v = (0.5, 5.5)
+    low, high = circuit.points(pin, [[f"alter vj dc = {end}"] for end in ends_v])
+    gain = (high - low) / (ends_v[1] - ends_v[0])
+    offset_v = low - gain * ends_v[0]
+    if abs(gain) < 0.01:  # an amplifier at its rail: nothing else can be told
+        nothing = {field.name: float("nan") for field in dataclasses.fields(Pitch)}
+        return Pitch(**{**nothing, "gain": float(gain), "offset_v": float(offset_v)})
     off_cents = (found - (offset_v + gain * volts)) / gain * CENTS_PER_V
     straight = np.abs(off_cents) <= 1.0
     lowest_v, highest_v = (
@@ -190,9 +206,7 @@ def pitch(netlist: Netlist, way: Way) -> Pitch:
 
     answer = circuit.run("ac dec 50 0.1 1e7", keep=(pin,))
     level_db = 20 * np.log10(answer[pin] / answer[pin][0])
-    settles = [
-        _settle_s(netlist, way, begin, end) for begin, end in ((0.0, 5.0), (5.0, 0.0))
-    ]
+    settles = [_settle_s(netlist, way, begin, end) for begin, end in ((0.0, 5.0), (5.0, 0.0))]
     noise = circuit.numbers("alter vj dc = 3", f"noise {pin} vj dec 20 0.1 1e7", "print onoise_total")
     loaded = pitch_circuit(netlist, way, 100.0).run("dc vj 3 5 1", keep=(pin,))[pin][-1]
     bare = float(np.interp(5.0, volts, found))
@@ -241,7 +255,9 @@ def _acquire_v(netlist: Netlist, way: Way) -> float:
         f"Vgate gate 0 PWL(0 0 {at_s} 0 {at_s + 1e-9:.12g} 1)",
     )
     pin = circuit.voltage(way.pin)
-    found = circuit.run("alter vj dc = 6", f"tran 5e-9 {until_s:.9g} {at_s - 1e-6:.9g} 5e-9", keep=(pin, "v(held)"))
+    found = circuit.run(
+        "alter vj dc = 6", f"tran 5e-9 {until_s:.9g} {at_s - 1e-6:.9g} 5e-9", keep=(pin, "v(held)")
+    )
     before = found["time"] < at_s
     return float(found[pin][before].mean() - found["v(held)"][-1])
 
@@ -256,11 +272,15 @@ def cv_parameters(number: int) -> list[str]:
 
 
 def cv_circuit(netlist: Netlist, way: Way) -> Circuit:
-    """The sheet of control voltages, with a source for the reference and ``vj`` at a jack and the attenuverter fully up."""
+    """The sheet of control voltages: sources for the reference and, ``vj``, at a jack; the attenuverter fully up."""
     circuit = Circuit(netlist, sheet_parts(netlist, way.pin), options=FINE, places={way.attenuverter: 1.0})
     # all come up within 0.2 ms; direct and small-signal analyses see them up
     circuit.add("Vup up 0 dc 1 PWL(0 0 2e-4 1)", f"Vref reference 0 {models.REFERENCE.volts}", "Vj jack 0 0")
-    for net, source in (("VREF", "V(reference)"), (way.jack, "V(jack)"), *((r, f"{v:g}") for r, v in RAILS_V.items())):
+    for net, source in (
+        ("VREF", "V(reference)"),
+        (way.jack, "V(jack)"),
+        *((r, f"{v:g}") for r, v in RAILS_V.items()),
+    ):
         node = circuit.node(net)
         circuit.add(f"B{node} {node} 0 V={source}*V(up)")
     return circuit
@@ -294,7 +314,9 @@ def gates(netlist: Netlist, jack: str, line: str) -> Gates:
         for names, way in ((series, sign), (down, -sign)):
             for name in names:
                 spread = spread_of(netlist, name)
-                values[name] = netlist.components[name].number * (1 + way * (spread.tolerance + 15 * spread.drift_k))
+                values[name] = netlist.components[name].number * (
+                    1 + way * (spread.tolerance + 15 * spread.drift_k)
+                )
         up_s = 0.4
         circuit = Circuit(netlist, parts, values=values, thresholds=(rising, falling))
         circuit.lines = [line_ if line_ != ".temp 27" else ".temp 40" for line_ in circuit.lines]
@@ -349,7 +371,9 @@ def audio_circuit(
     dac, out, line = SIDES[side]
     circuit = Circuit(netlist, sheet_parts(netlist, out), **options)  # type: ignore[arg-type]
     for other, *_ in SIDES.values():
-        circuit.add(f"Vd{'' if other == dac else '2'} {circuit.node(other)} 0 {wave if other == dac else '0'}")
+        circuit.add(
+            f"Vd{'' if other == dac else '2'} {circuit.node(other)} 0 {wave if other == dac else '0'}"
+        )
     for rail, volts in RAILS_V.items():
         circuit.add(f"V{circuit.node(rail)} {circuit.node(rail)} 0 {volts}")
     for pin in (out, line):
@@ -359,7 +383,7 @@ def audio_circuit(
 
 def audio(netlist: Netlist, side: str) -> Audio:
     """All figures of one side."""
-    dac, out, line = SIDES[side]
+    _, out, line = SIDES[side]
     rough = {"options": "reltol=1e-5 abstol=1e-11 vntol=1e-8"}
     small = audio_circuit(netlist, side, "dc 0 ac 1", 1e6, **rough)
     answer = small.run("ac dec 40 10 1e5", keep=(small.voltage(out), small.voltage(line)))
@@ -473,7 +497,9 @@ def _supply_circuit(netlist: Netlist, rise_s: float, load: str) -> Circuit:
     # The loop: a proportional and an integral part ask for the inductor's current, which follows within its period.
     out_f = sum(netlist.components[name].number * CERAMIC_LEFT for name in ("C205", "C206", "C209"))
     upper, lower = (netlist.components[name].number for name in ("R204", "R205"))
-    siemens = 2 * np.pi * buck.crossover_hz * out_f * (upper + lower) / lower  # amperes for a volt at the feedback pin
+    siemens = (
+        2 * np.pi * buck.crossover_hz * out_f * (upper + lower) / lower
+    )  # amperes for a volt at the feedback pin
     enable = netlist.components["R202"].number / netlist.components["R203"].number + 1
     begin_s = 1e-3 + rise_s * 1.2 * enable / 12.0  # U201 runs from 1.2 V at its enable pin on
     circuit.add(
@@ -481,7 +507,7 @@ def _supply_circuit(netlist: Netlist, rise_s: float, load: str) -> Circuit:
         f"Berror error 0 V=V(soft)-V({feedback})",
         f"Bint 0 int I={siemens * 2 * np.pi * buck.crossover_hz / 5:.6g}*V(error)",
         "Cint int 0 1 ic=0", "Rint int 0 1e6",
-        f"Dmost int most LIMIT", f"Vmost most 0 {buck.limit_a}", "Dleast least int LIMIT", "Vleast least 0 0",
+        "Dmost int most LIMIT", f"Vmost most 0 {buck.limit_a}", "Dleast least int LIMIT", "Vleast least 0 0",
         ".model LIMIT D(IS=1e-9 N=0.05)",
         f"Bwant want 0 V={buck.limit_a / 2}*(1+tanh((V(int)+{siemens:.6g}*V(error))/{buck.limit_a / 2}-1))",
         "Rlag want coil 1", f"Clag coil 0 {1 / (2 * np.pi * buck.switching_hz / 4):.6g} ic=0",
@@ -534,7 +560,7 @@ def supply(netlist: Netlist, way: Way) -> Supply:
 
 
 def _ripple(netlist: Netlist, way: Way, hz: float, peak_v: float) -> float:
-    """Cents from peak to peak of a reading of 5 V while the supply has a sine on it: what moves against the reference."""
+    """Cents from peak to peak that a reading of 5 V moves while the supply has a sine on it."""
     circuit = pitch_circuit(netlist, way, reference=True)
     pin, reference = circuit.voltage(way.pin), circuit.voltage("VREF")
     found = circuit.run(

@@ -87,7 +87,9 @@ def noise_lsb(stage_v: float) -> float:
     """Noise of one reading, rms in LSB at the top of the span: stage, converter, and reference."""
     lsb_v = models.REFERENCE.volts / (1 << models.PITCH_CONVERTER.bits)
     reference_v = np.hypot(models.REFERENCE.slow_noise_v, models.REFERENCE.wide_noise_v)
-    return float(np.sqrt((stage_v / lsb_v) ** 2 + models.PITCH_CONVERTER.noise_lsb**2 + (reference_v / lsb_v) ** 2))
+    return float(
+        np.sqrt((stage_v / lsb_v) ** 2 + models.PITCH_CONVERTER.noise_lsb**2 + (reference_v / lsb_v) ** 2)
+    )
 
 
 def profile() -> Profile:
@@ -111,7 +113,7 @@ class Stage:
 def stage_of(board: Board, linear: Linear, celsius: float) -> Stage:
     """The board at a temperature."""
     off = board.at(celsius)
-    gain, offset_v = linear.of({name: np.float64(value) for name, value in off.items()})
+    gain, offset_v = linear.of({name: np.asarray(value) for name, value in off.items()})
     kelvin = celsius - ROOM_C
     flaws = dataclasses.replace(
         board.converter,
@@ -124,7 +126,7 @@ def stage_of(board: Board, linear: Linear, celsius: float) -> Stage:
 
 @dataclass(frozen=True)
 class Reader:
-    """Readings of a V/oct jack: ``lay`` a voltage, ``calibration`` by the firmware's own code, ``code`` of a reading."""
+    """Readings of a V/oct jack: ``lay`` a voltage there, ``measure`` what `calibrate` wants, ``code`` of a reading."""
 
     codes: int
     lay: Callable[[float], None]
@@ -202,9 +204,8 @@ class Result:
 def _sweep(reader: Reader, calibration: Calibration, seed: int) -> float:
     """The most cents off over five octaves, at voltages that are no codes in particular."""
     beside = np.random.default_rng((seed, 2)).uniform(-0.04, 0.04, NOTES)
-    return max(abs(_heard(reader, calibration, float(v)) - float(v)) for v in np.linspace(0.0, SPAN_V, NOTES) + beside) * (
-        CENTS_PER_V
-    )  # fmt: skip
+    volts = [float(v) for v in np.linspace(0.0, SPAN_V, NOTES) + beside]
+    return max(abs(_heard(reader, calibration, v) - v) for v in volts) * CENTS_PER_V
 
 
 def _heard(reader: Reader, calibration: Calibration, jack_v: float) -> float:
@@ -224,7 +225,8 @@ def judge(board: Board, linear: Linear, open_reader: Callable[[Stage], Reader]) 
     seed = board.converter.seed
     calibration = calibrate(room.measure(), promised, room.codes, f"board {seed}")
     heard = {
-        celsius: {v: _heard(reader, calibration, v) for v in (0.0, SPAN_V, TOP_V)} for celsius, reader in readers.items()
+        celsius: {v: _heard(reader, calibration, v) for v in (0.0, SPAN_V, TOP_V)}
+        for celsius, reader in readers.items()
     }
     ends = [
         {v: (heard[celsius][v] - heard[ROOM_C][v]) * CENTS_PER_V for v in (0.0, SPAN_V, TOP_V)}
@@ -280,18 +282,24 @@ def cv_spread(netlist: Netlist, linear: Linear, names: Sequence[str], boards: in
     def read(jack_v: float, celsius: float) -> Array:
         now = {name: off[name] + off_k[name] * (celsius - ROOM_C) for name in names}
         gain, offset_v = linear.of(now)
-        share = (offset_v + gain * jack_v) / (reference_v + now["vref"]) * scale + offset_lsb / (1 << chip.bits)
+        share = (offset_v + gain * jack_v) / (reference_v + now["vref"]) * scale + offset_lsb / (
+            1 << chip.bits
+        )
         return np.asarray((share * reference_v - way.offset_v) / way.gain)
 
     gain, offset_v = linear.of(off)
     swing_v = models.AMPLIFIERS["MCP6004"].swing_v
     at_zero, plus, minus = read(0.0, ROOM_C), read(5.0, ROOM_C), read(-5.0, ROOM_C)
-    drift = max(float(np.abs(read(v, t) - read(v, ROOM_C)).max()) for v in (5.0, -5.0) for t in (COLD_C, WARM_C))
+    drift = max(
+        float(np.abs(read(v, t) - read(v, ROOM_C)).max()) for v in (5.0, -5.0) for t in (COLD_C, WARM_C)
+    )
     return CvSpread(
         zero_v=float(np.abs(at_zero).max()),
         gain=float(np.abs((plus - minus) / 10 - 1).max()),
         at_5_v=float(max(np.abs(plus - 5).max(), np.abs(minus + 5).max())),
         lowest_v=float(((swing_v - offset_v) / gain).max() + chip.offset_lsb * lsb_v / way.gain),
-        highest_v=float(((reference_v - swing_v - offset_v) / gain).min() - chip.offset_lsb * lsb_v / way.gain),
+        highest_v=float(
+            ((reference_v - swing_v - offset_v) / gain).min() - chip.offset_lsb * lsb_v / way.gain
+        ),
         drift_v=drift,
     )

@@ -251,8 +251,8 @@ def amplifier_text(name: str, figures: Amplifier) -> list[str]:
         "Bhigh high 0 V=0.5*(V(vcc)+V(vee))+V(half)", "Blow low 0 V=0.5*(V(vcc)+V(vee))-V(half)",
         "Dhigh x high RAIL", "Dlow low x RAIL",
         f"Bio io 0 V=V(on)*{figures.short_a:g}*tanh((V(x)-V(out))/{output_ohm * figures.short_a:g})",
-        "Bsource vcc out I=0.5*(V(io)+sqrt(V(io)*V(io)+1e-12*V(on)+1e-20))",
-        "Bsink out vee I=0.5*(sqrt(V(io)*V(io)+1e-12*V(on)+1e-20)-V(io))",
+        "Bsource vcc out I=0.5*(V(io)+sqrt(V(io)*V(io)+1e-12*V(on)*V(on)+1e-20))",
+        "Bsink out vee I=0.5*(sqrt(V(io)*V(io)+1e-12*V(on)*V(on)+1e-20)-V(io))",
         "Do1 out vcc CLAMP", "Do2 vee out CLAMP",
         f"Bq vcc vee I=V(on)*{figures.supply_a:g}",
         ".ends",
@@ -272,8 +272,8 @@ def reference_text(figures: Reference = REFERENCE) -> list[str]:
         f"V(vin,gnd)-{figures.dropout_v:g})",
         f"Bio io 0 V=V(on)*{figures.short_a:g}*tanh((V(want)-V(out,gnd))/"
         f"{figures.output_ohm * figures.short_a:.6g})",
-        "Bsource vin out I=0.5*(V(io)+sqrt(V(io)*V(io)+1e-14*V(on)+1e-20))",
-        "Bsink out gnd I=0.5*(sqrt(V(io)*V(io)+1e-14*V(on)+1e-20)-V(io))",
+        "Bsource vin out I=0.5*(V(io)+sqrt(V(io)*V(io)+1e-14*V(on)*V(on)+1e-20))",
+        "Bsink out gnd I=0.5*(sqrt(V(io)*V(io)+1e-14*V(on)*V(on)+1e-20)-V(io))",
         "Rq vin gnd 50k",
         ".ends",
     ]  # fmt: skip
@@ -289,8 +289,8 @@ def schmitt_text(name: str, rising_v: float, falling_v: float) -> list[str]:
         f".model {name}_S SW(VT={middle:g} VH={half:g} RON=1 ROFF=1e9)",
         "Bon on 0 V=0.5+0.5*tanh(5*(V(vcc,gnd)-1.2))",
         "Bio io 0 V=V(on)*0.05*tanh((V(vcc,gnd)*V(level)-V(out,gnd))/(20*0.05))",  # 20 Ohm, 50 mA
-        "Bsource vcc out I=0.5*(V(io)+sqrt(V(io)*V(io)+1e-12*V(on)+1e-20))",
-        "Bsink out gnd I=0.5*(sqrt(V(io)*V(io)+1e-12*V(on)+1e-20)-V(io))",
+        "Bsource vcc out I=0.5*(V(io)+sqrt(V(io)*V(io)+1e-12*V(on)*V(on)+1e-20))",
+        "Bsink out gnd I=0.5*(sqrt(V(io)*V(io)+1e-12*V(on)*V(on)+1e-20)-V(io))",
         ".ends",
     ]  # fmt: skip
 

@@ -43,8 +43,8 @@ def is_there() -> bool:
 class Circuit:
     """Parts of a netlist for ngspice.
 
-    ``parts``: references, all if None. ``values``: other numbers for some of them, in ohms and farads. ``places``: where
-    pots stand, 0 counterclockwise to 1 (otherwise 1). Without ``capacitors`` the circuit is what is left in the end.
+    ``parts``: references, all if None. ``values``: other numbers for some of them, in ohms and farads. ``places``:
+    where pots stand, 0 counterclockwise to 1 (otherwise 1). Without ``capacitors`` there is what is left in the end.
     ``thresholds``: (rising, falling) of the Schmitt triggers in volts. Nodes are called by `node`; the current into pin
     p of an active part U is ``i(v.u.p)`` in ngspice's words, `pin_current` in ours.
     """
@@ -121,7 +121,9 @@ class Circuit:
     def _lines(self, part: Component) -> list[str]:
         name, kind = part.reference, part.symbol
         family = kind.split("_")[0]
-        ends = [self.node(f"{name}.{pin}") for pin in ("1", "2")] if family in _TWO_ENDS else []
+        ends = ("", "")
+        if family in _TWO_ENDS:
+            ends = (self.node(f"{name}.1"), self.node(f"{name}.2"))
         if family == "R":
             return [self._resistor(name, *ends, self._number(part))]
         if family == "C":
@@ -302,9 +304,5 @@ def _read_raw(data: bytes) -> dict[str, Array]:
     is_complex = "complex" in re.findall(r"Flags: (.*)", text)[-1]
     kind = np.complex128 if is_complex else np.float64
     values = np.frombuffer(body, kind, rows * columns).reshape(rows, columns)
-    found = {name.lower(): values[:, number] for number, name in enumerate(names)}
-    if is_complex:
-        return {
-            name: column.real if name == "frequency" else np.abs(column) for name, column in found.items()
-        }
-    return found
+    sizes = np.abs(values) if is_complex else values  # a frequency is its own size
+    return {name.lower(): np.asarray(sizes[:, number], np.float64) for number, name in enumerate(names)}
