@@ -9,7 +9,7 @@ BIN := .venv/bin
 BUNDLES := $(wildcard models/*.rack)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench check test hardware schematic kicad system clean
+.PHONY: help demo bench check test hardware schematic budget kicad ngspice system clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,21 +30,33 @@ test: system .venv/dev.stamp  ## set up everything, torch included, and run all 
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 # The same tests are part of `make test`, which leaves them out where KiCad is not.
-hardware: kicad  ## install KiCad 9 where it is not, and check the module's schematic
+hardware: kicad ngspice  ## install KiCad 9 and ngspice where they are not; check and simulate the module's schematic
 	DARKRACK_REQUIRE_ALL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/test_hw_*.py
 
 schematic: kicad  ## write what is made for the module: KiCad's files, pictures, lists of parts, panel, wiring drawing
 	$(BIN)/python -m hw_schematics write
 
+budget: kicad ngspice  ## simulate the module, and write hw_schematics/docs/error_budget.md (ten minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m hw_schematics budget
+
 kicad: .venv/dev.stamp
 	$(BIN)/python -m hw_schematics install
 
+ngspice:
+	@if command -v ngspice >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends ngspice; \
+	else \
+		echo "error: the module is simulated by the program ngspice"; echo "hint: sudo apt-get install ngspice"; exit 1; \
+	fi
+
 # What the tests run that pip does not bring: fluidsynth renders (they make their own small SoundFont), chromium looks at
 # a page, JACK's dummy driver is a sound card and carries MIDI, valgrind counts the instructions of the callback, linked
-# alone by gcc, strace cuts the power, and the service is installed into a Debian that debootstrap makes.
+# alone by gcc, strace cuts the power, the service is installed into a Debian that debootstrap makes, and ngspice
+# simulates the module.
 system:
 	@missing=$$(for program in fluidsynth chromium jackd valgrind gcc objcopy strace debootstrap shellcheck \
-		systemd-analyze unshare; do \
+		systemd-analyze unshare ngspice; do \
 		command -v $$program >/dev/null || echo $$program; done; \
 		/sbin/ldconfig -p | grep -q libportaudio || echo libportaudio); \
 	if [ -z "$$missing" ]; then exit 0; fi; \
@@ -52,7 +64,7 @@ system:
 		apt-get update -q && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
 			fluidsynth chromium jackd2 libportaudio2 valgrind gcc libc6-dev binutils strace debootstrap \
-			shellcheck systemd util-linux; \
+			shellcheck systemd util-linux ngspice; \
 	elif ! command -v fluidsynth >/dev/null; then \
 		echo "error: the tests need the program fluidsynth"; echo "hint: sudo apt-get install fluidsynth"; exit 1; \
 	fi

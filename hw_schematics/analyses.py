@@ -229,7 +229,7 @@ def pitch(netlist: Netlist, way: Way) -> Pitch:
 
 def _settle_s(netlist: Netlist, way: Way, begin_v: float, end_v: float) -> float:
     """How long after a step at the jack the converter's pin stays within a cent of where it comes to rest."""
-    at_s, end_s = 50e-3, 100e-3
+    at_s, end_s = 2e-3, 20e-3  # it begins at rest
     circuit = pitch_circuit(netlist, way)
     circuit.lines = [line for line in circuit.lines if not line.startswith("Vj ")]
     circuit.add(f"Vj jack 0 PWL(0 {begin_v} {at_s} {begin_v} {at_s + 1e-7:.9g} {end_v})")
@@ -243,7 +243,7 @@ def _settle_s(netlist: Netlist, way: Way, begin_v: float, end_v: float) -> float
 def _acquire_v(netlist: Netlist, way: Way) -> float:
     """What the converter's capacitor lacks when it is let go, having been empty, from a pin at almost full scale."""
     chip = models.PITCH_CONVERTER
-    at_s = 1e-3
+    at_s = 2e-5
     until_s = at_s + chip.sample_clocks / BAUDRATE_HZ
     circuit = pitch_circuit(netlist, way)
     circuit.add(
@@ -256,7 +256,7 @@ def _acquire_v(netlist: Netlist, way: Way) -> float:
     )
     pin = circuit.voltage(way.pin)
     found = circuit.run(
-        "alter vj dc = 6", f"tran 5e-9 {until_s:.9g} {at_s - 1e-6:.9g} 5e-9", keep=(pin, "v(held)")
+        "alter vj dc = 6", f"tran 5e-9 {until_s:.9g} {at_s / 2:.9g} 5e-9", keep=(pin, "v(held)")
     )
     before = found["time"] < at_s
     return float(found[pin][before].mean() - found["v(held)"][-1])

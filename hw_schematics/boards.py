@@ -31,6 +31,7 @@ PROFILE = "pi4"
 ROOM_C, COLD_C, WARM_C = 25.0, 15.0, 40.0
 TEMPERATURES_C = (COLD_C, ROOM_C, WARM_C)
 SPAN_V, NOTES = 5.0, 61  # five octaves, every semitone
+DRIFT_NOTES = 16  # and every fourth where it is warm or cold
 TOP_V = 6.2  # the highest voltage that every board reads
 STATED_V = 8.0  # where drift is asked for; the jack ends before
 LISTENED = 50  # readings of a held note, a millisecond each
@@ -201,20 +202,24 @@ class Result:
     drift_8_v: float  # the line through 0 V and the top of the span, drawn on
 
 
-def _sweep(reader: Reader, calibration: Calibration, seed: int) -> float:
-    """The most cents off over five octaves, at voltages that are no codes in particular."""
-    beside = np.random.default_rng((seed, 2)).uniform(-0.04, 0.04, NOTES)
-    volts = [float(v) for v in np.linspace(0.0, SPAN_V, NOTES) + beside]
-    return max(abs(_heard(reader, calibration, v) - v) for v in volts) * CENTS_PER_V
+def _sweep(reader: Reader, calibrations: Sequence[Calibration], notes: int, seed: int) -> list[float]:
+    """The most cents that each calibration is off over five octaves, at voltages that are no codes in particular."""
+    beside = np.random.default_rng((seed, 2)).uniform(-0.04, 0.04, notes)
+    worst = [0.0] * len(calibrations)
+    for volts in np.linspace(0.0, SPAN_V, notes) + beside:
+        code = _listen(reader, float(volts))
+        off = [abs(calibration.jack_v(code) - float(volts)) * CENTS_PER_V for calibration in calibrations]
+        worst = [max(pair) for pair in zip(worst, off, strict=True)]
+    return worst
 
 
-def _heard(reader: Reader, calibration: Calibration, jack_v: float) -> float:
-    """Volts that the firmware takes the jack to have."""
+def _listen(reader: Reader, jack_v: float) -> float:
+    """The code, with its fraction, that the firmware follows a held note to."""
     reader.lay(jack_v)
     follower = Follower(reader.codes, 1e-3)
     for _ in range(LISTENED):
         code = follower.hear(reader.code())
-    return calibration.jack_v(code)
+    return code
 
 
 def judge(board: Board, linear: Linear, open_reader: Callable[[Stage], Reader]) -> Result:
@@ -225,18 +230,21 @@ def judge(board: Board, linear: Linear, open_reader: Callable[[Stage], Reader]) 
     seed = board.converter.seed
     calibration = calibrate(room.measure(), promised, room.codes, f"board {seed}")
     heard = {
-        celsius: {v: _heard(reader, calibration, v) for v in (0.0, SPAN_V, TOP_V)}
+        celsius: {v: calibration.jack_v(_listen(reader, v)) for v in (0.0, SPAN_V, TOP_V)}
         for celsius, reader in readers.items()
     }
     ends = [
         {v: (heard[celsius][v] - heard[ROOM_C][v]) * CENTS_PER_V for v in (0.0, SPAN_V, TOP_V)}
         for celsius in (COLD_C, WARM_C)
     ]
-    after = _sweep(room, calibration, seed)
+    before, after = _sweep(room, (promised, calibration), NOTES, seed)
+    elsewhere = [
+        _sweep(readers[celsius], (calibration,), DRIFT_NOTES, seed)[0] for celsius in (COLD_C, WARM_C)
+    ]
     return Result(
-        before=_sweep(room, promised, seed),
+        before=before,
         after=after,
-        after_any=max(after, *(_sweep(readers[celsius], calibration, seed) for celsius in (COLD_C, WARM_C))),
+        after_any=max(after, *elsewhere),
         drift_top=max(abs(end[TOP_V]) for end in ends),
         drift_5_v=max(abs(end[SPAN_V]) for end in ends),
         drift_8_v=max(abs(end[0.0] + (end[TOP_V] - end[0.0]) / TOP_V * STATED_V) for end in ends),

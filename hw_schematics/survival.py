@@ -9,7 +9,7 @@ one does.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,11 +79,21 @@ def _sequence(steps: list[float]) -> str:
     return "PWL(" + " ".join(f"{time:.6g} {value:g}" for time, value in points) + ")"
 
 
-def bench(netlist: Netlist, state: str) -> tuple[Circuit, list[tuple[str, str, float]]]:
-    """The board in a state, with all sources; and (jack, contact, volts) of each step."""
+def bench(
+    netlist: Netlist, state: str, only: Collection[str] = ()
+) -> tuple[Circuit, list[tuple[str, str, float]]]:
+    """The board in a state, with all sources; and (jack, contact, volts) of each step. ``only``: not every jack."""
     circuit = Circuit(netlist, capacitors=False, options=ROUGH)
     # The first one touches nothing: what is there anyway.
-    steps = [("", "", 0.0), *((jack, end, volts) for jack, end in contacts(netlist) for volts in VOLTS)]
+    steps = [
+        ("", "", 0.0),
+        *(
+            (jack, end, volts)
+            for jack, end in contacts(netlist)
+            for volts in VOLTS
+            if jack in (only or PANEL)
+        ),
+    ]
     rack, computer = STATES[state]
     rails = {"J201.9": (12.0, rack), "J201.1": (-12.0, rack), "+5V": (5.1, computer), "+3V3": (3.3, computer)}
     for number, (pin, (volts, on)) in enumerate(rails.items()):
@@ -113,11 +123,13 @@ def bench(netlist: Netlist, state: str) -> tuple[Circuit, list[tuple[str, str, f
     return circuit, steps
 
 
-def stresses(netlist: Netlist, states: tuple[str, ...] = tuple(STATES)) -> list[Stress]:
-    """Every part's stress for every contact, voltage and state."""
+def stresses(
+    netlist: Netlist, states: Collection[str] = tuple(STATES), only: Collection[str] = ()
+) -> list[Stress]:
+    """Every part's stress for every contact, voltage and state; ``only``: of these jacks."""
     found = []
     for state in states:
-        circuit, steps = bench(netlist, state)
+        circuit, steps = bench(netlist, state, only)
         end_s = RAMP_S + len(steps) * STEP_S
         table = circuit.run(f"tran {STEP_S / 20:g} {end_s:g} 0 {STEP_S / 2:g}")
         times = RAMP_S + (np.arange(len(steps)) + 0.95) * STEP_S

@@ -50,14 +50,14 @@ def test_a_resistor_changed_in_the_schematic_moves_the_result(
 ) -> None:
     root = draw.module()
     sheet = next(sheet for sheet in schematic.sheets_of(root) if sheet.name == "pitch")
-    with_value(sheet, "R304", "110k 0.1%")
+    with_value(sheet, "R304", "90.9k 0.1%")
     with schematic.open_kicad(schematic.kicad_files(root), draw.PROJECT) as kicad:
         moved = schematic.read_netlist(kicad.netlist())
     conductances = [1 / moved.components[name].number for name in ("R302", "R303", "R304")]
     found = budget.pitch_linear(moved, intended)
     assert linear.gain == pytest.approx(0.5, abs=1e-3)
     assert found.gain == pytest.approx(conductances[0] / sum(conductances), rel=1e-5)
-    assert found.gain > linear.gain + 0.02
+    assert found.gain < linear.gain - 0.02
 
 
 def test_a_circuit_that_cannot_be_solved_is_an_error(netlist: Netlist) -> None:
@@ -100,9 +100,9 @@ def test_the_linear_model_is_ngspice(netlist: Netlist, intended: Intended, linea
 def test_what_a_board_is_off_by_follows_the_parts_list(netlist: Netlist, linear: analyses.Linear) -> None:
     names = [*linear.gain_by]
     drawn = [boards.draw_board(netlist, names, 0.5, number) for number in range(300)]
-    assert analyses.spread_of(netlist, "R302") == analyses.Spread(0.001, 10e-6)
-    assert analyses.spread_of(netlist, "R303") == analyses.Spread(0.001, 25e-6)
-    assert analyses.spread_of(netlist, "R411") == analyses.Spread(0.01, 100e-6)
+    for name, share, drift_k in (("R302", 0.001, 10e-6), ("R303", 0.001, 25e-6), ("R411", 0.01, 100e-6)):
+        spread = analyses.spread_of(netlist, name)
+        assert (spread.tolerance, spread.drift_k) == pytest.approx((share, drift_k))
     assert 0.00095 < max(abs(board.off["R302"]) for board in drawn) <= 0.001
     assert 23e-6 < max(abs(board.off_k["R303"]) for board in drawn) <= 25e-6
     assert drawn[7] == boards.draw_board(netlist, names, 0.5, 7)
@@ -219,22 +219,22 @@ def _supply(netlist: Netlist, intended: Intended) -> dict[str, Any]:
     return {"supply": budget.supply(netlist, intended)}
 
 
-def _jacks(netlist: Netlist, _intended: Intended) -> dict[str, Any]:
-    return {"jacks": budget.jacks(netlist, ("all on",))}
+def _jack(jack: str) -> Analysis:
+    return lambda netlist, _intended: {"jacks": budget.jacks(netlist, ("all on",), (jack,))}
 
 
 WRONG_VALUES: dict[str, tuple[dict[str, str], Analysis, str]] = {
     "a wrong resistor in the pitch stage": ({"R302": "100k"}, _pitch, "V/oct: gain"),
     "a filter ten times too slow": ({"C304": "10n"}, _pitch, "V/oct: 5 V up or down"),
     "a converter's capacitor a hundred times too large": ({"C306": "10u"}, _pitch, "V/oct: 5 V up or down"),
-    "a wrong attenuverter resistor": ({"R414": "150k"}, _cv, "CV: every board reads"),
+    "a wrong attenuverter resistor": ({"R414": "180k"}, _cv, "CV: every board reads"),
     "a gate's filter in microfarads": ({"C601": "220n"}, _gate, "gate: late"),
     "a wrong gate divider": ({"R612": "33k"}, _gate, "gate: surely on"),
     "an output filter in the audible": ({"C811": "22n"}, _audio, "OUT: 20 kHz"),
     "a wrong output gain": ({"R812": "10k"}, _audio, "OUT: the most"),
-    "no resistor to speak of at V/oct": ({"R302": "470"}, _jacks, "every jack"),
-    "an output resistor too small": ({"R814": "100"}, _jacks, "every jack"),
-    "a MIDI resistor too small": ({"R701": "220"}, _jacks, "every jack"),
+    "no resistor to speak of at V/oct": ({"R302": "470"}, _jack("J301"), "every jack"),
+    "an output resistor too small": ({"R814": "100"}, _jack("J801"), "every jack"),
+    "a MIDI resistor too small": ({"R701": "220"}, _jack("J701"), "every jack"),
     "output capacitors of the buck too small": (
         {"C205": "2.2u", "C206": "2.2u", "C209": "2.2u"}, _supply, "+5 V: the least"
     ),
@@ -268,14 +268,14 @@ def test_a_clamp_left_out_is_found(netlist: Netlist, intended: Intended) -> None
     """Without D601 12 V at the gate bring more to U601 than it stands."""
     components = {name: part for name, part in netlist.components.items() if name != "D601"}
     faulty = Netlist(components, netlist.nets)
-    assert budget.jacks(netlist, ("all on",))["least_12_v"] > 1
-    rows = budget.jacks(faulty, ("all on",))["rows"]
+    assert budget.jacks(netlist, ("all on",), ("J601",))["least_12_v"] > 1
+    rows = budget.jacks(faulty, ("all on",), ("J601",))["rows"]
     assert min(row["margin"] for row in rows if row["part"] == "U601") < 1
 
 
 def test_without_the_diode_across_5_v_midi_out_takes_the_rail_below_ground(netlist: Netlist) -> None:
     components = {name: part for name, part in netlist.components.items() if name != "D203"}
-    rows = budget.jacks(Netlist(components, netlist.nets), ("all off",))["rows"]
+    rows = budget.jacks(Netlist(components, netlist.nets), ("all off",), ("J702",))["rows"]
     least = min(rows, key=lambda row: row["margin"])
     assert least["jack"] == "MIDI OUT (ring)"
     assert least["margin"] < 0.2
