@@ -17,10 +17,11 @@ from device.adc import BAUDRATE_HZ
 from device.errors import DarkrackError
 from hw_schematics import models
 from hw_schematics.netlist import Netlist, Way
-from hw_schematics.spice import FINE, Array, Circuit
+from hw_schematics.spice import FINE, Array, Circuit, Table
 
 CENTS_PER_V = 1200.0
 REFERENCE_PART = "U301"
+MINUS_PIN = "3"  # of the ADS8325
 PITCH_GAIN = 0.5  # that a cent is told by at the converter: 1 / 1200 V at the jack
 SUPPLY_V = 5.1  # of a computer's USB supply
 VREF_LOAD_A = 2.5e-3  # U303 1.5 mA while it converts, U402 and U403 0.5 mA each: SBAS226, DS21733, DS21298
@@ -95,7 +96,7 @@ _STEPS = {"vos": 1e-3, "bias": 1e-9, "vref": 1e-3, "": 1e-3}
 
 
 def linear(
-    circuit: Circuit, source: str, pin: str, names: Sequence[str], ends_v: tuple[float, float]
+    circuit: Circuit, source: str, what: str, names: Sequence[str], ends_v: tuple[float, float]
 ) -> Linear:
     """Gain, offset and their derivatives by central differences, at two voltages of ``source``."""
     low, high = ends_v
@@ -109,7 +110,7 @@ def linear(
             changes.append([alter(circuit, name, sign * step), f"alter {source} dc = {low:g}"])
             changes.append([f"alter {source} dc = {high:g}"])
         changes.append([alter(circuit, name, 0.0)])
-    found = circuit.points(circuit.voltage(pin), changes)
+    found = circuit.points(what, changes)
     gain = float(found[1] - found[0]) / (high - low)
     offset_v = float(found[0]) - gain * low
     gain_by, offset_by = {}, {}
@@ -117,7 +118,7 @@ def linear(
         a, b, c, d = found[2 + 5 * number : 6 + 5 * number]
         if max(abs(c + a - 2 * found[0]), abs(d + b - 2 * found[1])) > 1e-4 * (high - low):
             raise DarkrackError(
-                f"{pin} by {name}", "a circuit that is almost linear", f"{a:g}, {found[0]:g}, {c:g} V"
+                f"{what} by {name}", "a circuit that is almost linear", f"{a:g}, {found[0]:g}, {c:g} V"
             )
         below, above = (b - a) / (high - low), (d - c) / (high - low)
         gain_by[name] = float(above - below) / (2 * step)
@@ -145,6 +146,7 @@ class Pitch:
     noise_v: float  # rms at the pin, 0.1 Hz to 10 MHz, of resistors and amplifier
     input_ohm: float
     source_cents: float  # what 100 Ohm in a source cost at 5 V
+    lift_cents: float  # what a ground 10 mV over the rack's costs at 5 V
 
 
 def pitch_circuit(netlist: Netlist, way: Way, source_ohm: float = 0.0, *, reference: bool = False) -> Circuit:
@@ -160,9 +162,22 @@ def pitch_circuit(netlist: Netlist, way: Way, source_ohm: float = 0.0, *, refere
         circuit.add(f"Vref {circuit.node('VREF')} 0 {models.REFERENCE.volts}")
     circuit.add(
         "Vj jack 0 dc 0 ac 1",
-        f"Rj jack {circuit.node(way.jack)} {max(source_ohm, 1e-3):g}",
+        f"Rj jack0 {circuit.node(way.jack)} {max(source_ohm, 1e-3):g}",
+        # both are against the rack's ground, which may lie beside ours
+        f"Vground {circuit.node('GNDS')} 0 dc 0",
+        f"Bj jack0 0 V=V(jack)+V({circuit.node('GNDS')})",
     )
     return circuit
+
+
+def read_of(circuit: Circuit, way: Way) -> tuple[str, str]:
+    """The names of the voltages that the pitch converter compares: its two inputs."""
+    return circuit.voltage(way.pin), circuit.voltage(f"{way.pin.partition('.')[0]}.{MINUS_PIN}")
+
+
+def _reading(found: Table, names: tuple[str, str]) -> Array:
+    """What the converter reads."""
+    return np.asarray(found[names[0]] - found[names[1]])
 
 
 def pitch_parameters(netlist: Netlist, way: Way) -> list[str]:
@@ -177,21 +192,28 @@ def pitch_parameters(netlist: Netlist, way: Way) -> list[str]:
     return [*resistors, "vref", "vos U302.1", "bias U302.1"]
 
 
+def pitch_linear(netlist: Netlist, way: Way) -> Linear:
+    """How the parts of a board move what its pitch converter reads."""
+    circuit = pitch_circuit(netlist, way)
+    return linear(circuit, "vj", "-".join(read_of(circuit, way)), pitch_parameters(netlist, way), (0.0, 6.0))
+
+
 def pitch(netlist: Netlist, way: Way) -> Pitch:
     """All figures of the V/oct stage but those that differ from board to board."""
     circuit = pitch_circuit(netlist, way)
-    pin = circuit.voltage(way.pin)
+    pins = read_of(circuit, way)
     # from the middle up and down: each point begins where the last one ended
     sweeps = [
-        circuit.run(f"dc vj 3 {end} {step}", keep=(pin, "i(vj)")) for end, step in ((7, 0.05), (-1, -0.05))
+        circuit.run(f"dc vj 3 {end} {step}", keep=(*pins, "i(bj)")) for end, step in ((7, 0.05), (-1, -0.05))
     ]
     order = np.argsort(np.concatenate([sweep["v(v-sweep)"] for sweep in sweeps]), kind="stable")
-    volts, found, drawn = (
-        np.concatenate([sweep[name] for sweep in sweeps])[order] for name in ("v(v-sweep)", pin, "i(vj)")
+    volts, drawn = (
+        np.concatenate([sweep[name] for sweep in sweeps])[order] for name in ("v(v-sweep)", "i(bj)")
     )
+    found = np.concatenate([_reading(sweep, pins) for sweep in sweeps])[order]
     inner = (volts >= 0.5) & (volts <= 5.5)
     ends_v = (0.5, 5.5)
-    low, high = circuit.points(pin, [[f"alter vj dc = {end}"] for end in ends_v])
+    low, high = circuit.points("-".join(pins), [[f"alter vj dc = {end}"] for end in ends_v])
     gain = (high - low) / (ends_v[1] - ends_v[0])
     offset_v = low - gain * ends_v[0]
     if abs(gain) < 0.01:  # an amplifier at its rail: nothing else can be told
@@ -204,11 +226,14 @@ def pitch(netlist: Netlist, way: Way) -> Pitch:
     )
     used = (volts >= lowest_v) & (volts <= highest_v)
 
-    answer = circuit.run("ac dec 50 0.1 1e7", keep=(pin,))
-    level_db = 20 * np.log10(answer[pin] / answer[pin][0])
+    answer = circuit.run("ac dec 50 0.1 1e7", keep=pins)
+    level_db = 20 * np.log10(answer[pins[0]] / answer[pins[0]][0])
     settles = [_settle_s(netlist, way, begin, end) for begin, end in ((0.0, 5.0), (5.0, 0.0))]
-    noise = circuit.numbers("alter vj dc = 3", f"noise {pin} vj dec 20 0.1 1e7", "print onoise_total")
-    loaded = pitch_circuit(netlist, way, 100.0).run("dc vj 3 5 1", keep=(pin,))[pin][-1]
+    noise = circuit.numbers(
+        "alter vj dc = 3", f"noise {pins[0][:-1]},{pins[1][2:]} vj dec 20 0.1 1e7", "print onoise_total"
+    )
+    loaded = _reading(pitch_circuit(netlist, way, 100.0).run("dc vj 3 5 1", keep=pins), pins)[-1]
+    lifted = _reading(circuit.run("alter vground dc = -10m", "dc vj 3 5 1", keep=pins), pins)[-1]
     bare = float(np.interp(5.0, volts, found))
     return Pitch(
         gain=float(gain),
@@ -222,8 +247,9 @@ def pitch(netlist: Netlist, way: Way) -> Pitch:
         recover_s=_settle_s(netlist, way, 12.0, 3.0),
         acquire_cents=_acquire_v(netlist, way) / PITCH_GAIN * CENTS_PER_V,
         noise_v=noise["onoise_total"],
-        input_ohm=float(-1 / np.polyfit(volts[inner], drawn[inner], 1)[0]),
+        input_ohm=float(1 / abs(np.polyfit(volts[inner], drawn[inner], 1)[0])),
         source_cents=float((loaded - bare) / gain * CENTS_PER_V),
+        lift_cents=float((lifted - bare) / gain * CENTS_PER_V),
     )
 
 
@@ -233,9 +259,10 @@ def _settle_s(netlist: Netlist, way: Way, begin_v: float, end_v: float) -> float
     circuit = pitch_circuit(netlist, way)
     circuit.lines = [line for line in circuit.lines if not line.startswith("Vj ")]
     circuit.add(f"Vj jack 0 PWL(0 {begin_v} {at_s} {begin_v} {at_s + 1e-7:.9g} {end_v})")
-    pin = circuit.voltage(way.pin)
-    found = circuit.run(f"tran 2e-6 {end_s} {at_s - 1e-5} 2e-6", keep=(pin,))
-    off = np.abs(found[pin] - found[pin][-1])
+    pins = read_of(circuit, way)
+    found = circuit.run(f"tran 2e-6 {end_s} {at_s - 1e-5} 2e-6", keep=pins)
+    reading = _reading(found, pins)
+    off = np.abs(reading - reading[-1])
     late = found["time"][off > PITCH_GAIN / CENTS_PER_V]
     return max(float(late.max(initial=at_s)) - at_s, 0.0)
 
@@ -560,32 +587,54 @@ def supply(netlist: Netlist, way: Way) -> Supply:
 
 
 def _ripple(netlist: Netlist, way: Way, hz: float, peak_v: float) -> float:
-    """Cents from peak to peak that a reading of 5 V moves while the supply has a sine on it."""
-    circuit = pitch_circuit(netlist, way, reference=True)
-    pin, reference = circuit.voltage(way.pin), circuit.voltage("VREF")
-    found = circuit.run(
-        "alter vj ac = 0", f"alter vsupply ac = {peak_v:g}", f"ac lin 1 {hz:g} {hz:g}", keep=(pin, reference)
+    """Cents from peak to peak that a reading of 5 V moves while the supply has a small sine on it.
+
+    For small signals U301 is what `hw_schematics.models` makes of it where it regulates: a source that lets a share of
+    its supply through, and its output's resistance.
+    """
+    figures = models.REFERENCE
+    circuit = pitch_circuit(netlist, way)
+    circuit.lines = [line for line in circuit.lines if not line.startswith("Vref ")]
+    entry, out = (circuit.node(f"{REFERENCE_PART}.{pin}") for pin in ("4", "6"))
+    through_s = figures.line_v_v / (2 * np.pi * figures.corner_hz)
+    circuit.add(
+        f"Vsupply {circuit.node('+5V')} 0 dc {SUPPLY_V} ac {peak_v:g}",
+        *(f"Cslope {entry} slope {through_s / 1e3:.6g}", "Rslope slope 0 1k"),
+        f"Bset set 0 V={figures.volts}+{figures.line_v_v:.6g}*(V({entry})-5)+V(slope)",
+        *(f"Rout set {out} {figures.output_ohm:.6g}", f"Iload {out} 0 {VREF_LOAD_A}"),
     )
-    full_v = models.REFERENCE.volts
+    pins, reference = read_of(circuit, way), circuit.voltage("VREF")
+    found = circuit.run(
+        "alter vj dc = 5", "alter vj ac = 0", f"ac lin 1 {hz:g} {hz:g}", keep=(*pins, reference)
+    )
     at_v = 0.15 + PITCH_GAIN * 5
-    # The worst of the two phases: pin and reference the opposite way.
-    return float(2 * (found[pin][0] + found[reference][0] * at_v / full_v) / PITCH_GAIN * CENTS_PER_V)
+    # The worst of all phases: pin and reference the opposite way.
+    moved_v = found[pins[0]][0] + found[reference][0] * at_v / figures.volts
+    return float(2 * moved_v / PITCH_GAIN * CENTS_PER_V)
 
 
 def _into_pitch(netlist: Netlist, way: Way, supply_v: Array, period_s: float) -> float:
     """The most cents that a reading of 5 V moves while the supply takes this course from 5.1 V."""
+    shape = (SUPPLY_V + supply_v - supply_v[0])[::5]
+    points = " ".join(f"{UP_S + n * 5 * period_s:.9g} {v:.9g}" for n, v in enumerate(shape))
+    end_s = UP_S + len(supply_v) * period_s
+    cents = _course(netlist, way, f"PWL(0 {shape[0]:.9g} {points})", (UP_S * 0.95, end_s), 5e-6)
+    return float(np.abs(cents - cents[0]).max())
+
+
+UP_S = 10e-3  # U301 has filled its capacitors and come to rest
+
+
+def _course(netlist: Netlist, way: Way, supply: str, times_s: tuple[float, float], step_s: float) -> Array:
+    """A reading of 5 V in cents, from one time to another after U301 was switched on."""
+    begin_s, end_s = times_s
     circuit = pitch_circuit(netlist, way, reference=True)
     circuit.lines = [line for line in circuit.lines if not line.startswith(("Vsupply ", "Vj "))]
-    begin_s = 50e-3
-    shape = SUPPLY_V + supply_v - supply_v[0]
-    points = " ".join(f"{begin_s + n * period_s:.9g} {v:.9g}" for n, v in enumerate(shape) if n % 5 == 0)
-    circuit.add("Vj jack 0 5", f"Vsupply {circuit.node('+5V')} 0 PWL(0 {shape[0]:.9g} {points})")
-    pin, reference = circuit.voltage(way.pin), circuit.voltage("VREF")
-    found = circuit.run(
-        f"tran 5e-6 {begin_s + len(shape) * period_s:g} {begin_s - 1e-3} 5e-6", keep=(pin, reference)
-    )
-    codes = found[pin] / found[reference]
-    return float(np.abs(codes / codes[0] - 1).max() * (0.15 / PITCH_GAIN + 5) * CENTS_PER_V)
+    circuit.add("Vj jack 0 5", f"Vsupply {circuit.node('+5V')} 0 {supply}")
+    pins, reference = read_of(circuit, way), circuit.voltage("VREF")
+    found = circuit.run(f"tran {step_s:g} {end_s:.9g} {begin_s:.9g} {step_s:g} uic", keep=(*pins, reference))
+    codes = _reading(found, pins) / found[reference]
+    return np.asarray(codes * models.REFERENCE.volts / PITCH_GAIN * CENTS_PER_V)
 
 
 def altered(netlist: Netlist, values: Mapping[str, str]) -> Netlist:

@@ -28,7 +28,7 @@ FIGURES, PAGE = DOCS / "error_budget.json", DOCS / "error_budget.md"
 PICTURES = ("boards.png", "margins.png")
 MANY_BOARDS, BIT_BOARDS, CV_BOARDS = 1000, 100, 10_000
 AIM_CENTS = 2.0
-PITCH_ENDS_V, CV_ENDS_V = (0.0, 6.0), (-4.0, 4.0)
+CV_ENDS_V = (-4.0, 4.0)
 
 Figures = Mapping[str, Any]
 
@@ -174,9 +174,7 @@ def pitch(netlist: Netlist, intended: Intended) -> dict[str, Any]:
 
 def pitch_linear(netlist: Netlist, intended: Intended) -> Linear:
     """How a board's parts move its V/oct."""
-    names = analyses.pitch_parameters(netlist, intended.pitch)
-    circuit = analyses.pitch_circuit(netlist, intended.pitch)
-    return analyses.linear(circuit, "vj", intended.pitch.pin, names, PITCH_ENDS_V)
+    return analyses.pitch_linear(netlist, intended.pitch)
 
 
 def drawn(
@@ -207,7 +205,7 @@ def cv(netlist: Netlist, intended: Intended) -> dict[str, Any]:
     """Figures of a control voltage over boards."""
     way, names = intended.cvs[1], analyses.cv_parameters(1)
     circuit = analyses.cv_circuit(netlist, way)
-    linear = analyses.linear(circuit, "vj", way.pin, names, CV_ENDS_V)
+    linear = analyses.linear(circuit, "vj", circuit.voltage(way.pin), names, CV_ENDS_V)
     spread = boards.cv_spread(netlist, linear, names, CV_BOARDS)
     return {"linear_gain": linear.gain, "linear_offset_v": linear.offset_v, **dataclasses.asdict(spread)}
 
@@ -479,6 +477,7 @@ def _pitch_lines(figures: Figures) -> list[str]:
                 ("noise of the stage, rms", noise),
                 ("noise of a reading, rms", f"{boards.noise_lsb(stage['noise_v']) * lsb_cents:.2f} cents"),
                 ("input", f"{stage['input_ohm'] / 1e3:.0f} kOhm"),
+                ("our ground 10 mV over the rack's, at 5 V", f"{stage['lift_cents']:.1f} cents"),
                 ("100 Ohm in the source, at 5 V", f"{stage['source_cents']:.1f} cents"),
             ],
         ),

@@ -234,14 +234,14 @@ class Circuit:
             return _read_raw(raw.read_bytes())
 
     def points(self, name: str, changes: Sequence[Sequence[str]], settled_s: float = 5e-3) -> Array:
-        """One direct voltage after each set of changes ("alter r302=91k"), which stay: (len(changes),) float64.
+        """One direct voltage, or a sum, after each of some changes, which stay: (len(changes),) float64.
 
         The circuit is switched on and waited for: Newton's method alone now and then stops at an amplifier's rail.
         """
         words: list[str] = []
         for change in changes:
             words += [*change, f"tran {settled_s / 50:g} {settled_s:g} uic"]
-            words += [f"let last = {name}[length({name})-1]", "print last", "destroy"]
+            words += [f"let course = {name}", "let last = course[length(course)-1]", "print last", "destroy"]
         with tempfile.TemporaryDirectory() as folder:
             said = self._ask(Path(folder), words)
         found = [float(value) for value in re.findall(r"^last = (\S+)", said, re.MULTILINE)]

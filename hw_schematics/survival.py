@@ -95,6 +95,8 @@ def bench(
         ),
     ]
     rack, computer = STATES[state]
+    if rack:
+        circuit.add(f"V_gnds {circuit.node('GNDS')} 0 0")
     rails = {"J201.9": (12.0, rack), "J201.1": (-12.0, rack), "+5V": (5.1, computer), "+3V3": (3.3, computer)}
     for number, (pin, (volts, on)) in enumerate(rails.items()):
         if on:
