@@ -233,7 +233,7 @@ class Circuit:
                 raise DarkrackError("ngspice", f"results of {control[-1]!r}", "none")
             return _read_raw(raw.read_bytes())
 
-    def points(self, name: str, changes: Sequence[Sequence[str]], settled_s: float = 5e-3) -> Array:
+    def points(self, name: str, changes: Sequence[Sequence[str]], settled_s: float = 2e-3) -> Array:
         """One direct voltage, or a sum, after each of some changes, which stay: (len(changes),) float64.
 
         The circuit is switched on and waited for: Newton's method alone now and then stops at an amplifier's rail.
