@@ -342,7 +342,7 @@ def pictures(figures: Figures, text: str) -> dict[str, bytes]:
     axes.set(
         xlim=(0, None), xlabel="limit over stress of the part that has the least; 1: at its absolute maximum"
     )
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper right")
     found["margins.png"] = _png(figure_, text)
     return found
 
@@ -509,8 +509,8 @@ def _jack_lines(figures: Figures) -> list[str]:
         "limit over what it bears, 1 is its absolute maximum.",
         "",
         *_table(("jack", "±12 V", "", "±15 V", ""), rows),
-        "Where a supply is reversed it is VREF, which an unpowered board floats 0.3 V below ground: 3 uA through the 100",
-        "kOhm that are assumed. Such a margin says that little current flows, not that much is left.",
+        "Where a supply is reversed it is VREF, which floats 0.3 V below ground on a board without power: 3 uA through",
+        "the 100 kOhm that are assumed. Such a margin says that little current flows, not that much is left.",
         "",
         "![margins of the jacks](margins.png)",
         "",

@@ -146,6 +146,7 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_everything_that_ngspice_says_is_on_the_page(
     netlist: Netlist, intended: Intended, kept: budget.Figures
 ) -> None:
