@@ -38,6 +38,7 @@ learning_rate = 1e-3
 ear_learning_rate = 2e-3
 embedding_weight = 0.2
 label_weight = 0.1
+spread_weight = 0.3
 """
 LISTENED = (RECIPE + STAGE).replace(ONE_TEACHER, DESCRIPTORS.replace("[[labels]]", "[labels]"))
 
@@ -112,6 +113,25 @@ def test_what_is_wanted_is_what_the_tagger_said_of_the_notes(tmp_path: Path, not
     rows, bright = seen[::4], notes.attributes.names.index("Brightness")
     again = hearing.answers(notes.frames(rows), notes.pitch[rows])
     assert np.corrcoef(again[:, bright], answers[rows, bright])[0, 1] > 0.5
+
+
+def test_what_is_made_for_a_condition_is_best_spread_as_real_notes_are(
+    tmp_path: Path, notes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hearing = hearing_of(tmp_path, notes_folder)
+    labels, random = len(hearing._wanted.attributes), torch.Generator().manual_seed(0)
+    notes = np.arange(100)
+    real = torch.from_numpy(hearing._wanted.answers[notes])
+    middle, size = real.mean(0), real[:, labels:].std(0).mean()
+
+    def score(wide: float) -> float:
+        said = middle + wide * size * torch.randn(2 * len(notes), real.shape[1], generator=random)
+        monkeypatch.setattr(hearing.ear, "forward", lambda level, pitch: said)
+        frames, nothing = torch.zeros(2 * len(notes), 2, 12, 32), torch.zeros(2 * len(notes), 1)
+        return float(hearing.spread(frames, Condition(nothing, nothing, nothing), notes))
+
+    assert score(1.0) < score(0.05), "always the same note"
+    assert score(1.0) < score(4.0), "any note at all"
 
 
 def test_lessons_are_of_what_was_heard_by_then(tmp_path: Path, notes_folder: Path) -> None:
@@ -212,7 +232,7 @@ def test_the_tagger_hears_what_the_ear_taught(notes_folder: Path, tmp_path: Path
     text = text.replace("[8, 8, 8]", "[16, 16, 16]").replace(
         "embedding_weight = 0.2", "embedding_weight = 0.5"
     )
-    text = text.replace("label_weight = 0.1", "label_weight = 0.2")
+    text = text.replace("label_weight = 0.1", "label_weight = 0.2").replace("spread_weight = 0.3", "")
     text = text.replace(
         "learning_rate = 1e-3\near_learning_rate = 2e-3", "learning_rate = 2e-4\near_learning_rate = 4e-3"
     )

@@ -269,6 +269,22 @@ class Hearing:
         self._lessons += 1
         return {"ear_labels": labels.item(), "ear_embedding": embedding.item()}
 
+    def spread(self, frames: Tensor, asked: Condition, notes: npt.NDArray[np.int64]) -> Tensor:
+        """The energy score of pairs that were asked for alike, by the ear: ``frames`` (2n, ...) of ``notes`` (n,).
+
+        The mean distance of both from the real note, less half of their distance from each other: as small as can be
+        where what is made for a condition is spread as real notes are (Gneiting & Raftery 2007, section 4.2).
+        """
+        self.ear.eval().requires_grad_(False)
+        said = self.ear(frames[:, 0], asked.pitch)[:, len(self._wanted.attributes) :]
+        one, other = said.chunk(2)
+        real = torch.from_numpy(self._wanted.answers[notes][:, len(self._wanted.attributes) :])
+
+        def apart(a: Tensor, b: Tensor) -> Tensor:
+            return ((a - b).square().sum(1) + 1e-4).sqrt().mean()
+
+        return (apart(one, real) + apart(other, real) - apart(one, other)) / 2
+
     def missed(self, frames: Tensor, asked: Condition, notes: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """How far ``frames`` (n, 2, rows, frames) sound from what was asked, by the ear: labels, embeddings.
 

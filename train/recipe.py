@@ -124,7 +124,8 @@ class EarStage:
     ``first_notes`` real notes and as many generated ones; then every ``every`` steps the tagger hears the notes of a
     step, two batches, and the last ``remembered`` of these are taught. ``channels``: of the ear's layers.
     ``embedding_weight`` and ``label_weight``: of what the ear says of real notes made again, and of labels that are
-    asked, beside resemblance to the notes as in stage two.
+    asked, beside resemblance to the notes as in stage two; ``spread_weight``: of the energy score of pairs that differ
+    in z alone (0: no pairs are asked for).
     """
 
     teacher: str
@@ -138,6 +139,7 @@ class EarStage:
     ear_learning_rate: float
     embedding_weight: float
     label_weight: float
+    spread_weight: float = 0.0
 
 
 @dataclass(frozen=True)

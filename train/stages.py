@@ -360,15 +360,26 @@ def by_ear_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) -
     frames = state.generator(asked.z, *asked.condition, asked.noise) * asked.mask
     kept, smooth, rough = resemblance(frames[: len(batch.frames)], batch, recipe)
     labels, embedding = hearing.missed(frames, asked.condition, batch.notes)
+    spread = torch.zeros(())
+    if stage.spread_weight:
+        pair = batch.first(len(batch.frames) // 2)
+        twice = Condition(*(one.repeat(2, 1) for one in pair.condition))
+        z = torch.randn(len(twice.pitch), recipe.generator.latent)
+        noise = torch.randn(len(z), 2 * recipe.generator.noise_channels, recipe.grid.frames)
+        made = state.generator(z, *twice, noise) * pair.mask.repeat(2, 1, 1, 1)
+        spread = hearing.spread(made, twice, pair.notes)
     # Up from nothing at the start, and down to nothing over the last third.
     left, steps = recipe.steps - state.step, stage.steps - stage.first_steps
     share = min((steps - left + 1) / WARM_STEPS, left / (steps / 3), 1.0)
     _descend(
         state.optimisers["by ear"],
-        kept + stage.label_weight * labels + stage.embedding_weight * embedding,
+        kept
+        + stage.label_weight * labels
+        + stage.embedding_weight * embedding
+        + stage.spread_weight * spread,
         share * stage.learning_rate,
     )
-    by_ear = {"labels": labels.item(), "embedding": embedding.item()}
+    by_ear = {"labels": labels.item(), "embedding": embedding.item(), "spread": spread.item()}
     by_tagger = hearing.listen(frames, asked.condition, batch.notes)
     return {**losses, "level": smooth.item(), "texture": rough.item(), **by_ear, **by_tagger}
 
@@ -635,6 +646,7 @@ COLUMNS = (  # of the log: those of all stages, empty where a stage has none
     "ear_embedding",
     "labels",
     "embedding",
+    "spread",
     "heard_labels",
     "heard_embedding",
     "notes_per_s",
