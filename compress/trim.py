@@ -1,8 +1,8 @@
 """`darkrack trim`: structured lottery-ticket trimming, in rounds that can be stopped and gone on with anywhere.
 
 A round scores every channel (`compress.criteria`), takes the cheapest loss out of all layers at once
-(`compress.prune`), sets the survivors back to an early checkpoint or leaves them as they are, and trains them; their
-teacher is the network as it was.
+(`compress.prune`), sets the survivors back to an early checkpoint or leaves them as they are, and trains them by
+the notes, by the network as it was, or by both and more (`--learn`).
 Frankle & Carbin 2019; structured and for generative models of sound: Esling et al. 2020.
 
 The trimmer takes any module and a loss, a `Subject`: a generator (`compress.subjects`), or the judge's classifier.
@@ -332,7 +332,7 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
     from tqdm import tqdm
 
     from compress.prune import choose, count_macs, structure_of
-    from train.stages import stop_requested
+    from train.stages import refuse_infinite, stop_requested
 
     early = subject.early() if plan.survivors == "early" else None
     identity = hashlib.sha256(
@@ -388,7 +388,7 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 while standing.step < steps and not stop():
                     began_s = time.process_time()
                     losses = _step(subject, plan, standing, whole, steps)
-                    _finite(losses, standing.step + 1)
+                    refuse_infinite(losses, standing.step + 1)
                     standing.losses = losses
                     standing.cpu_s += time.process_time() - began_s
                     standing.step += 1
@@ -567,16 +567,6 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
 
 # Features lie about half a standard deviation apart where outputs differ by .05: so much that both pull alike.
 FEATURE_WEIGHT = 0.05
-
-
-def _finite(losses: Mapping[str, float], step: int) -> None:
-    if not all(math.isfinite(value) for value in losses.values()):
-        raise DarkrackError(
-            f"step {step}",
-            "finite losses",
-            str(dict(losses)),
-            "lower the learning rate; the last checkpoint stands",
-        )
 
 
 def _save(folder: Path, identity: str, standing: Standing, subject: Subject) -> None:

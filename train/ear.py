@@ -215,7 +215,6 @@ class Hearing:
         self._levels: Any = None
         self._answers: Any = None
         self._lessons = 0  # that the ear has had
-        self._steps = 0  # that it was asked in
         self._heard = 0  # generated notes
 
     def state_dict(self) -> dict[str, Any]:
@@ -223,19 +222,19 @@ class Hearing:
         if self.open:
             self._levels.flush()
             self._answers.flush()
-        counts = {"lessons": self._lessons, "steps": self._steps, "heard": self._heard}
+        counts = {"lessons": self._lessons, "heard": self._heard}
         return {"ear": self.ear.state_dict(), "optimiser": self._optimiser.state_dict(), **counts}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
         """Stand where a checkpoint stood."""
         self.ear.load_state_dict(content["ear"])
         self._optimiser.load_state_dict(content["optimiser"])
-        self._lessons, self._steps, self._heard = (content[key] for key in ("lessons", "steps", "heard"))
+        self._lessons, self._heard = content["lessons"], content["heard"]
 
     def take_over(self, content: Mapping[str, Any]) -> None:
         """Begin with the ear of another's `state_dict`, prepared, and with nothing heard."""
         self.ear.load_state_dict(content["ear"])
-        self._lessons = max(self._stage.first_steps, 1)
+        self._lessons = self._stage.first_steps
 
     @property
     def began(self) -> bool:
@@ -275,9 +274,7 @@ class Hearing:
         The mean distance of both from the real note, less half of their distance from each other: as small as can be
         where what is made for a condition is spread as real notes are (Gneiting & Raftery 2007, section 4.2).
         """
-        self.ear.eval().requires_grad_(False)
-        said = self.ear(frames[:, 0], asked.pitch)[:, len(self._wanted.attributes) :]
-        one, other = said.chunk(2)
+        one, other = self._said(frames, asked)[:, len(self._wanted.attributes) :].chunk(2)
         real = torch.from_numpy(self._wanted.answers[notes][:, len(self._wanted.attributes) :])
 
         def apart(a: Tensor, b: Tensor) -> Tensor:
@@ -290,14 +287,18 @@ class Hearing:
 
         The first of them are the ``notes`` of the set made again. With a gradient.
         """
-        self.ear.eval().requires_grad_(False)
-        said = self.ear(frames[:, 0], asked.pitch)
+        said = self._said(frames, asked)
         return self._wanted.missed(said, asked.attributes, notes, self._recipe.labels.temperature)
+
+    def _said(self, frames: Tensor, asked: Condition) -> Tensor:
+        """What the ear, which does not learn by it, says of frames (n, 2, rows, frames): (n, answers)."""
+        self.ear.eval().requires_grad_(False)
+        said: Tensor = self.ear(frames[:, 0], asked.pitch)
+        return said
 
     def listen(self, frames: Tensor, asked: Condition, notes: npt.NDArray[np.int64]) -> dict[str, float]:
         """Have the tagger hear what `missed` was asked about, every so many times: what it says was missed."""
-        self._steps += 1
-        if self._steps % self._stage.every:
+        if (self._lessons - self._stage.first_steps) % self._stage.every:
             return {}
         said = torch.from_numpy(self.remember(frames.detach().numpy(), asked.pitch[:, 0].numpy()))
         labels, embedding = self._wanted.missed(

@@ -37,6 +37,7 @@ from train.stages import (
     append_log,
     check_identity,
     load_checkpoint,
+    refuse_infinite,
     stop_requested,
     write_checkpoint,
 )
@@ -227,13 +228,7 @@ def train(
             batch = batch_of(recipe, notes, state.units, moment, rows_at(recipe, seen, moment))
             losses = discriminator_step(state, recipe, batch)
             losses |= generator_step(state, recipe, batch, torch.from_numpy(strong), raised_by)
-            if not all(math.isfinite(value) for value in losses.values()):
-                raise DarkrackError(
-                    f"step {state.step + 1}",
-                    "finite losses",
-                    str(losses),
-                    "lower the learning rate; the last checkpoint stands",
-                )
+            refuse_infinite(losses, state.step + 1)
             _follow(state, recipe.ema)
             state.step += 1
             notes_seen += moment.batch

@@ -158,7 +158,7 @@ class Basics:
 
 @dataclass(frozen=True)
 class Recipe(Basics):
-    """Everything that decides what a run in two stages (`train.stages`) learns, besides the notes."""
+    """Everything that decides what a run on the partials grid (`train.stages`) learns, besides the notes."""
 
     batch: int
     grid: Partials
@@ -246,7 +246,7 @@ def read_recipe(path: Path) -> tuple[Recipe | GrowingRecipe, str]:
     return recipe, hashlib.sha256(read_bytes(path, "a training recipe")).hexdigest()
 
 
-def read_two_stage_recipe(path: Path) -> tuple[Recipe, str]:
+def read_partials_recipe(path: Path) -> tuple[Recipe, str]:
     """The same where only a recipe on the partials grid will do."""
     recipe, digest = read_recipe(path)
     if not isinstance(recipe, Recipe):

@@ -33,7 +33,7 @@ from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz, sounding_rows
 from train.dataset import TrainingSet
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Verdict, Widths, nn_bias
-from train.recipe import Recipe, read_two_stage_recipe
+from train.recipe import Recipe, read_partials_recipe
 
 if TYPE_CHECKING:
     from train.ear import Hearing
@@ -220,13 +220,7 @@ def train(
             state.step += 1
             bar.update()
             if state.step % 50 == 0:
-                if not all(math.isfinite(value) for value in losses.values()):
-                    raise DarkrackError(
-                        f"step {state.step}",
-                        "finite losses",
-                        str(losses),
-                        "lower the learning rate; the last checkpoint stands",
-                    )
+                refuse_infinite(losses, state.step)
                 speed = (state.step - began_step) * recipe.batch / (time.monotonic() - began_s)
                 log.append({"step": state.step, **losses, "notes_per_s": speed})
                 bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
@@ -238,6 +232,17 @@ def train(
             raise KeyboardInterrupt
     if state.hearing is not None:
         state.hearing.forget(folder)
+
+
+def refuse_infinite(losses: Mapping[str, float], step: int) -> None:
+    """DarkrackError where a loss of a step is not finite, before anything of it is kept."""
+    if not all(math.isfinite(value) for value in losses.values()):
+        raise DarkrackError(
+            f"step {step}",
+            "finite losses",
+            str(dict(losses)),
+            "lower the learning rate; the last checkpoint stands",
+        )
 
 
 def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str, float]:
@@ -753,7 +758,7 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
 
 def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, Any]]:
     """The averaged generator and encoder of a run, its recipe, and the facts of `run_facts`."""
-    recipe, recipe_sha256 = read_two_stage_recipe(folder / "recipe.toml")
+    recipe, recipe_sha256 = read_partials_recipe(folder / "recipe.toml")
     facts: dict[str, Any] = json.loads(
         read_bytes(folder / "run.json", "the facts of a run", "darkrack train makes one")
     )

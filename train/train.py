@@ -94,12 +94,12 @@ def run(args: argparse.Namespace) -> None:
 
 def listening(option: str | None, name: str) -> Teacher:
     """The tagger that stage three asks; DarkrackError where it was not given, or is another."""
-    from train.teacher import load_teacher
+    from train.evaluate import open_ears
 
-    given, _, path = (option or name).partition("=")
-    if given != name:
+    word = option or name
+    if word.partition("=")[0] != name:
         raise DarkrackError("--ear", f"{name}=PATH, as the recipe's [ear] says", str(option))
-    return load_teacher(name, Path(path) if path else None)
+    return open_ears([word])[0]
 
 
 def _write_facts(args: argparse.Namespace, facts: dict[str, Any]) -> None:
