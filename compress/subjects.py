@@ -220,7 +220,7 @@ class GeneratorSubject:
                 asked = asked_by_ear(self._encoder, self._recipe, batch, self._quantiles)
             else:
                 asked = self._asked(batch, known, random)
-        options, (z, condition, noise, mask) = self._recipe.adversarial, asked
+        options, (z, condition, noise, mask, _) = self._recipe.adversarial, asked
         own = batch.first(known)
 
         def outputs(made: Tensor, taught: Tensor) -> Tensor:
@@ -253,14 +253,19 @@ class GeneratorSubject:
         def by_ear(made: Tensor, _: Tensor) -> Tensor:
             assert self._hearing is not None
             assert self._recipe.ear is not None
-            labels, embedding = self._hearing.missed(made * mask, condition, own.notes)
-            return self._recipe.ear.label_weight * labels + self._recipe.ear.embedding_weight * embedding
+            labels, embedding, spread = self._hearing.missed(made * mask, asked, own.notes)
+            stage = self._recipe.ear
+            return (
+                stage.label_weight * labels
+                + stage.embedding_weight * embedding
+                + stage.spread_weight * spread
+            )
 
         def after(made: Tensor) -> None:
             made = made.detach()
             if self._hearing is not None:
                 self._hearing.learn()
-                self._hearing.listen(made * mask, condition, own.notes)
+                self._hearing.listen(made * mask, asked, own.notes)
             if self._critic is not None and self._rival is not None:
                 penalised = step % options.r1_every == 0
                 critic_step(self._critic, self._rival, self._recipe, batch, made * mask, penalised=penalised)
@@ -282,7 +287,7 @@ class GeneratorSubject:
         noise = torch.randn(count, 2 * self._recipe.generator.noise_channels, self._recipe.grid.frames)
         attributes, pitch, velocity = (one.clone() for one in batch.condition)
         pushed = count - (count - known) // PUSHED_SHARE
-        attributes[pushed:] = push_attributes(
+        attributes[pushed:], _ = push_attributes(
             attributes[pushed:], self._quantiles, self._recipe.adversarial.augment
         )
         if self._critic is None:  # which knows only pitches that notes have
@@ -290,7 +295,7 @@ class GeneratorSubject:
             pitch[known:] = low + (high - low) * torch.rand(count - known, 1)
             velocity[known:] = velocity[known:].flip(0)
         mask = sounding_mask(pitch[:, 0].numpy(), self._recipe.grid)
-        return Asked(z, Condition(attributes, pitch, velocity), noise, mask)
+        return Asked(z, Condition(attributes, pitch, velocity), noise, mask, torch.ones_like(attributes))
 
     def opponents(self) -> dict[str, Any]:
         """See `Subject.opponents`."""

@@ -39,6 +39,7 @@ ear_learning_rate = 2e-3
 embedding_weight = 0.2
 label_weight = 0.1
 spread_weight = 0.3
+alone_weight = 8.0
 """
 LISTENED = (RECIPE + STAGE).replace(ONE_TEACHER, DESCRIPTORS.replace("[[labels]]", "[labels]"))
 
@@ -103,10 +104,12 @@ def test_what_is_wanted_is_what_the_tagger_said_of_the_notes(tmp_path: Path, not
     # Asked for what the note is, and heard as the note is: nothing is missed.
     rows = seen[:6]
     asked = torch.from_numpy(notes.soft_labels[rows])
-    missed = hearing._wanted.missed(torch.from_numpy(answers[rows]), asked, rows, recipe.labels.temperature)
+    evenly = torch.ones_like(asked)
+    missed = hearing._wanted.missed(torch.from_numpy(answers[rows]), asked, evenly, rows, 2.0)
     assert missed[0] < 1e-5
     assert missed[1] == 0
-    elsewhere = hearing._wanted.missed(torch.from_numpy(answers[rows[::-1]].copy()), asked, rows, 2.0)
+    swapped = torch.from_numpy(answers[rows[::-1]].copy())
+    elsewhere = hearing._wanted.missed(swapped, asked, evenly, rows, 2.0)
     assert elsewhere[0] > 0.1
     assert elsewhere[1] > 0.1
     # Real notes come back from the grid about as they were (it holds the first quarter of a second of them).
@@ -116,7 +119,7 @@ def test_what_is_wanted_is_what_the_tagger_said_of_the_notes(tmp_path: Path, not
 
 
 def test_what_is_made_for_a_condition_is_best_spread_as_real_notes_are(
-    tmp_path: Path, notes_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, notes_folder: Path
 ) -> None:
     hearing = hearing_of(tmp_path, notes_folder)
     labels, random = len(hearing._wanted.attributes), torch.Generator().manual_seed(0)
@@ -125,13 +128,36 @@ def test_what_is_made_for_a_condition_is_best_spread_as_real_notes_are(
     middle, size = real.mean(0), real[:, labels:].std(0).mean()
 
     def score(wide: float) -> float:
-        said = middle + wide * size * torch.randn(2 * len(notes), real.shape[1], generator=random)
-        monkeypatch.setattr(hearing.ear, "forward", lambda level, pitch: said)
-        frames, nothing = torch.zeros(2 * len(notes), 2, 12, 32), torch.zeros(2 * len(notes), 1)
-        return float(hearing.spread(frames, Condition(nothing, nothing, nothing), notes))
+        one, other = (
+            middle + wide * size * torch.randn(len(notes), real.shape[1], generator=random) for _ in range(2)
+        )
+        return float(hearing._wanted.spread(one, other, notes))
 
     assert score(1.0) < score(0.05), "always the same note"
     assert score(1.0) < score(4.0), "any note at all"
+
+
+def test_twins_differ_in_z_and_noise_alone_and_what_is_set_alone_weighs_more(
+    tmp_path: Path, notes_folder: Path
+) -> None:
+    recipe, _ = read_recipe(write_recipe(tmp_path, LISTENED))
+    notes = load_training_set(notes_folder, recipe, 1)
+    state = stages.start_state(recipe, notes, lambda: hearing_of(tmp_path, notes_folder))
+    batch = stages.batch_of(recipe, notes, notes.parts["train"][:8])
+    levels = torch.from_numpy(notes.attributes.quantiles).float()
+    asked = stages.asked_by_ear(state.encoder, recipe, batch, levels)
+    for same in (*asked.condition, asked.mask):
+        one, other = stages.twins(same, 8)
+        assert len(one) == 4
+        torch.testing.assert_close(one, other)
+    for differs in (asked.z, asked.noise):
+        one, other = stages.twins(differs, 8)
+        assert (one != other).all()
+    # Again, own pitch, another's pitch, pushed, twins: 8, 4, 2, 2, 4; of the third and fourth every other is set alone.
+    assert (asked.weight == 9).sum(1).tolist() == [0] * 12 + [1, 0, 1, 0] + [0] * 4
+    assert ((asked.weight == 1) | (asked.weight == 9)).all()
+    moved = asked.condition.attributes[12] != batch.condition.attributes[4]
+    assert (asked.weight[12][moved] == 9).all()
 
 
 def test_lessons_are_of_what_was_heard_by_then(tmp_path: Path, notes_folder: Path) -> None:

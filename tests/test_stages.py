@@ -249,13 +249,16 @@ def test_pushed_attributes_stay_labels_and_every_other_note_has_one_knob_turned(
     torch.manual_seed(1)
     quantiles = torch.linspace(0.1, 0.4, 33).repeat(5, 1)
     attributes = torch.full((400, 5), 0.2)  # under the 80th percentile: nothing to raise
-    pushed = stages.push_attributes(attributes, quantiles, 0.5)
+    pushed, alone = stages.push_attributes(attributes, quantiles, 0.5)
     turned = (pushed != attributes).sum(dim=1)
     assert (turned[1::2] == 0).all()
     assert (turned[0::2] <= 1).all()
     assert (turned[0::2] == 1).float().mean() > 0.9
     assert ((pushed >= 0.1 - 1e-6) & (pushed <= 0.4 + 1e-6)).all()
-    loud = stages.push_attributes(torch.full((400, 5), 0.39), quantiles, 0.5)
+    assert (alone[0::2].sum(1) == 1).all()
+    assert alone[1::2].sum() == 0
+    assert (alone[pushed != attributes] == 1).all()
+    loud, _ = stages.push_attributes(torch.full((400, 5), 0.39), quantiles, 0.5)
     assert (loud[1::2] > 0.39).all()
 
 

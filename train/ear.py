@@ -32,6 +32,7 @@ from train.recipe import Recipe
 
 if TYPE_CHECKING:
     from train.dataset import TrainingSet
+    from train.stages import Asked
     from train.teacher import Teacher
 
 FloatArray = npt.NDArray[np.float32]
@@ -133,21 +134,40 @@ class Wanted:
         return difference[:, :labels].mean(), difference[:, labels:].sum(1).mean()
 
     def missed(
-        self, said: Tensor, attributes: Tensor, notes: npt.NDArray[np.int64], temperature: float
+        self,
+        said: Tensor,
+        attributes: Tensor,
+        weight: Tensor,
+        notes: npt.NDArray[np.int64],
+        temperature: float,
     ) -> tuple[Tensor, Tensor]:
         """How far what was heard is from what was asked: labels of all, embeddings of those that shall be ``notes``.
 
-        ``said`` (n, answers) of notes asked for with soft labels (n, A), the first of which are real ones made again.
-        An outlier among the labels pulls like one two standard deviations away (Huber).
+        ``said`` (n, answers) of notes asked for with soft labels (n, A) of some ``weight`` (n, A), the first of which
+        are real ones made again. An outlier among the labels pulls like one two standard deviations away (Huber).
         """
         asked = torch.logit(attributes[:, self.attributes].double(), eps=1e-7) * temperature
         wanted = torch.from_numpy(self.of_logits(asked.float().numpy()))
         labels = len(self.attributes)
         real = torch.from_numpy(self.answers[notes][:, labels:])
         return (
-            F.huber_loss(said[:, :labels], wanted, delta=2.0),
+            (F.huber_loss(said[:, :labels], wanted, "none", 2.0) * weight[:, self.attributes]).mean(),
             (said[: len(notes), labels:] - real).square().sum(1).mean(),
         )
+
+    def spread(self, one: Tensor, other: Tensor, notes: npt.NDArray[np.int64]) -> Tensor:
+        """The energy score of pairs that were asked for alike: answers (n, answers) and (n, answers), ``notes`` (n,).
+
+        The mean distance of both from the real note, less half of their distance from each other: as small as can be
+        where what is made for a condition is spread as real notes are (Gneiting & Raftery 2007, section 4.2).
+        """
+        labels = len(self.attributes)
+        real = torch.from_numpy(self.answers[notes])
+
+        def apart(a: Tensor, b: Tensor) -> Tensor:
+            return ((a - b)[:, labels:].square().sum(1) + 1e-4).sqrt().mean()
+
+        return (apart(one, real) + apart(other, real) - apart(one, other)) / 2
 
 
 def wanted_of(folder: Path, notes: TrainingSet, teacher: Teacher) -> Wanted:
@@ -268,41 +288,43 @@ class Hearing:
         self._lessons += 1
         return {"ear_labels": labels.item(), "ear_embedding": embedding.item()}
 
-    def spread(self, frames: Tensor, asked: Condition, notes: npt.NDArray[np.int64]) -> Tensor:
-        """The energy score of pairs that were asked for alike, by the ear: ``frames`` (2n, ...) of ``notes`` (n,).
+    def missed(
+        self, frames: Tensor, asked: Asked, notes: npt.NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """How far ``frames`` (n, 2, rows, frames) sound from what was asked, by the ear: labels, embeddings, spread.
 
-        The mean distance of both from the real note, less half of their distance from each other: as small as can be
-        where what is made for a condition is spread as real notes are (Gneiting & Raftery 2007, section 4.2).
+        The first of them are the ``notes`` of the set made again. The last is 0 where no twins are asked for. With a
+        gradient.
         """
-        one, other = self._said(frames, asked)[:, len(self._wanted.attributes) :].chunk(2)
-        real = torch.from_numpy(self._wanted.answers[notes][:, len(self._wanted.attributes) :])
+        from train.stages import twins
 
-        def apart(a: Tensor, b: Tensor) -> Tensor:
-            return ((a - b).square().sum(1) + 1e-4).sqrt().mean()
-
-        return (apart(one, real) + apart(other, real) - apart(one, other)) / 2
-
-    def missed(self, frames: Tensor, asked: Condition, notes: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """How far ``frames`` (n, 2, rows, frames) sound from what was asked, by the ear: labels, embeddings.
-
-        The first of them are the ``notes`` of the set made again. With a gradient.
-        """
-        said = self._said(frames, asked)
-        return self._wanted.missed(said, asked.attributes, notes, self._recipe.labels.temperature)
-
-    def _said(self, frames: Tensor, asked: Condition) -> Tensor:
-        """What the ear, which does not learn by it, says of frames (n, 2, rows, frames): (n, answers)."""
         self.ear.eval().requires_grad_(False)
-        said: Tensor = self.ear(frames[:, 0], asked.pitch)
-        return said
+        said = self.ear(frames[:, 0], asked.condition.pitch)
+        labels, embedding = self._wanted.missed(
+            said, asked.condition.attributes, asked.weight, notes, self._recipe.labels.temperature
+        )
+        if not self._stage.spread_weight:
+            return labels, embedding, torch.zeros(())
+        one, other = twins(said, len(notes))
+        return labels, embedding, self._wanted.spread(one, other, notes[: len(one)])
 
-    def listen(self, frames: Tensor, asked: Condition, notes: npt.NDArray[np.int64]) -> dict[str, float]:
-        """Have the tagger hear what `missed` was asked about, every so many times: what it says was missed."""
+    def listen(self, frames: Tensor, asked: Asked, notes: npt.NDArray[np.int64]) -> dict[str, float]:
+        """Have the tagger hear what `missed` was asked about, every so many times: what it says was missed.
+
+        Twins it does not hear: they are like notes that it does.
+        """
         if (self._lessons - self._stage.first_steps) % self._stage.every:
             return {}
-        said = torch.from_numpy(self.remember(frames.detach().numpy(), asked.pitch[:, 0].numpy()))
+        heard = slice(0, 2 * len(notes))
+        said = torch.from_numpy(
+            self.remember(frames[heard].detach().numpy(), asked.condition.pitch[heard, 0].numpy())
+        )
         labels, embedding = self._wanted.missed(
-            said, asked.attributes, notes, self._recipe.labels.temperature
+            said,
+            asked.condition.attributes[heard],
+            asked.weight[heard],
+            notes,
+            self._recipe.labels.temperature,
         )
         return {"heard_labels": labels.item(), "heard_embedding": embedding.item()}
 
@@ -341,7 +363,7 @@ class Hearing:
             random = np.random.default_rng([self._recipe.seed, 12])
             for rows in chunks:
                 frames, asked = make(random.choice(self._notes.parts["train"], self._batch))
-                self.remember(frames.numpy(), asked.pitch[:, 0].numpy())
+                self.remember(frames[: self._each].numpy(), asked.pitch[: self._each, 0].numpy())
                 progress.update(len(rows))
 
     def go_on(self, folder: Path) -> None:

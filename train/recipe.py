@@ -125,7 +125,8 @@ class EarStage:
     step, two batches, and the last ``remembered`` of these are taught. ``channels``: of the ear's layers.
     ``embedding_weight`` and ``label_weight``: of what the ear says of real notes made again, and of labels that are
     asked, beside resemblance to the notes as in stage two; ``spread_weight``: of the energy score of pairs that differ
-    in z alone (0: no pairs are asked for).
+    in z alone (0: no pairs are asked for). ``alone_weight``: how much more than the others a label weighs that is set
+    alone, which the others contradict (0: and nothing is set alone beside what is pushed).
     """
 
     teacher: str
@@ -140,6 +141,7 @@ class EarStage:
     embedding_weight: float
     label_weight: float
     spread_weight: float = 0.0
+    alone_weight: float = 0.0
 
 
 @dataclass(frozen=True)

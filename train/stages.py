@@ -274,7 +274,7 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
         mean, log_variance = state.encoder(batch.frames, batch.condition)
     z = torch.cat([mean + torch.randn_like(mean) * (log_variance / 2).exp(), torch.randn_like(mean)])
     noise = torch.randn(2 * count, 2 * recipe.generator.noise_channels, recipe.grid.frames)
-    pushed = push_attributes(batch.condition.attributes, quantiles, options.augment)
+    pushed, _ = push_attributes(batch.condition.attributes, quantiles, options.augment)
     asked = Condition(
         torch.cat([batch.condition.attributes, pushed]),
         batch.condition.pitch.repeat(2, 1),
@@ -315,12 +315,13 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
 
 
 class Asked(NamedTuple):
-    """What stage three asks of the generator: its inputs, and which rows sound."""
+    """What stage three asks of the generator: its inputs, which rows sound, and how much each label matters (n, A)."""
 
     z: Tensor
     condition: Condition
     noise: Tensor
     mask: Tensor
+    weight: Tensor
 
 
 @torch.no_grad()
@@ -329,21 +330,41 @@ def asked_by_ear(encoder: Encoder, recipe: Recipe, batch: Batch, quantiles: Tens
 
     Half of these have the pitch of another note, and half of the latter pushed attributes too: that is what a player
     asks for, and the judge. Training that asks only for what the data have together loses a third of the obedience.
+    With an ``alone_weight`` some of the former have an attribute set alone. With a ``spread_weight`` follow twins of
+    those whose pitch is their own, who differ in z and noise: see `twins`.
     """
+    assert recipe.ear is not None
     count, half = len(batch.frames), len(batch.frames) // 2
+    again = 2 * count + (half if recipe.ear.spread_weight else 0)
+    rows = torch.arange(again) % count
     mean, log_variance = encoder(batch.frames, batch.condition)
-    z = torch.cat([mean + torch.randn_like(mean) * (log_variance / 2).exp(), torch.randn_like(mean)])
-    noise = torch.randn(2 * count, 2 * recipe.generator.noise_channels, recipe.grid.frames)
-    attributes, pitch, velocity = (one.repeat(2, 1) for one in batch.condition)
-    mask = batch.mask.repeat(2, 1, 1, 1)
-    other = slice(count + half, None)
+    z = torch.cat(
+        [mean + torch.randn_like(mean) * (log_variance / 2).exp(), torch.randn(again - count, mean.shape[1])]
+    )
+    noise = torch.randn(again, 2 * recipe.generator.noise_channels, recipe.grid.frames)
+    attributes, pitch, velocity = (one[rows] for one in batch.condition)
+    mask = batch.mask[rows]
+    other = slice(count + half, 2 * count)
     pitch[other], mask[other] = (
         pitch[other].roll(1, 0),
         mask[other].roll(1, 0),
     )  # the order is drawn, so is this
-    pushed = slice(count + half + (count - half) // 2, None)
-    attributes[pushed] = push_attributes(attributes[pushed], quantiles, recipe.adversarial.augment)
-    return Asked(z, Condition(attributes, pitch, velocity), noise, mask)
+    alone = torch.zeros_like(attributes)
+    middle = other.start + (count - half) // 2
+    plain, pushed = slice(other.start, middle), slice(middle, other.stop)
+    attributes[pushed], alone[pushed] = push_attributes(
+        attributes[pushed], quantiles, recipe.adversarial.augment
+    )
+    if recipe.ear.alone_weight:
+        attributes[plain], alone[plain] = set_alone(attributes[plain], quantiles)
+    weight = 1 + recipe.ear.alone_weight * alone
+    return Asked(z, Condition(attributes, pitch, velocity), noise, mask, weight)
+
+
+def twins(frames: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    """Of what was made as `asked_by_ear` asked for ``batch`` notes, those that differ in z and noise alone: n and n."""
+    half = batch // 2
+    return frames[batch : batch + half], frames[2 * batch : 2 * batch + half]
 
 
 @torch.no_grad()
@@ -364,15 +385,7 @@ def by_ear_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) -
     asked = asked_by_ear(state.encoder, recipe, batch, quantiles)
     frames = state.generator(asked.z, *asked.condition, asked.noise) * asked.mask
     kept, smooth, rough = resemblance(frames[: len(batch.frames)], batch, recipe)
-    labels, embedding = hearing.missed(frames, asked.condition, batch.notes)
-    spread = torch.zeros(())
-    if stage.spread_weight:
-        pair = batch.first(len(batch.frames) // 2)
-        twice = Condition(*(one.repeat(2, 1) for one in pair.condition))
-        z = torch.randn(len(twice.pitch), recipe.generator.latent)
-        noise = torch.randn(len(z), 2 * recipe.generator.noise_channels, recipe.grid.frames)
-        made = state.generator(z, *twice, noise) * pair.mask.repeat(2, 1, 1, 1)
-        spread = hearing.spread(made, twice, pair.notes)
+    labels, embedding, spread = hearing.missed(frames, asked, batch.notes)
     # Up from nothing at the start, and down to nothing over the last third.
     left, steps = recipe.steps - state.step, stage.steps - stage.first_steps
     share = min((steps - left + 1) / WARM_STEPS, left / (steps / 3), 1.0)
@@ -385,7 +398,7 @@ def by_ear_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) -
         share * stage.learning_rate,
     )
     by_ear = {"labels": labels.item(), "embedding": embedding.item(), "spread": spread.item()}
-    by_tagger = hearing.listen(frames, asked.condition, batch.notes)
+    by_tagger = hearing.listen(frames, asked, batch.notes)
     return {**losses, "level": smooth.item(), "texture": rough.item(), **by_ear, **by_tagger}
 
 
@@ -434,23 +447,31 @@ def critic_step(
     return loss, classes
 
 
-def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> Tensor:
+def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> tuple[Tensor, Tensor]:
     """Soft labels (B, A) as a player turns them: the strong ones stronger, and one knob anywhere in its range.
 
     DarkGAN raises attributes over their 80th percentile by |N(0, sigma)|; sigma is here ``augment`` times the
-    distance from that percentile to the top of the quantile table (A, 33). For every other note one attribute
-    is also set alone to a random point of its quantiles, because a knob that is moved alone asks for labels
-    that no note of the data has.
+    distance from that percentile to the top of the quantile table (A, 33). Then as `set_alone`, and returned as there.
     """
     strong, top = quantiles[:, 26], quantiles[:, 32]  # table at 0 .. 1 in 32 steps: 26 / 32 = .81
     pushed = attributes + (attributes > strong) * torch.randn_like(attributes).abs() * augment * (
         top - strong
     )
+    return set_alone(pushed, quantiles)
+
+
+def set_alone(attributes: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
+    """Soft labels (B, A) with one of every other note at a random point of its quantiles (A, 33); which: 1 there, or 0.
+
+    A knob that is moved alone asks for labels that no note of the data has.
+    """
     knob = torch.randint(attributes.shape[1], (len(attributes),))
     place = torch.randint(quantiles.shape[1], (len(attributes),))
     rows = torch.arange(0, len(attributes), 2)
-    pushed[rows, knob[rows]] = quantiles[knob[rows], place[rows]]
-    return pushed.clamp(0, 1)
+    changed, alone = attributes.clone(), torch.zeros_like(attributes)
+    changed[rows, knob[rows]] = quantiles[knob[rows], place[rows]]
+    alone[rows, knob[rows]] = 1
+    return changed.clamp(0, 1), alone
 
 
 def class_loss(
