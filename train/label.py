@@ -199,7 +199,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         metavar="PATH",
-        help="the teacher's network; descriptors have none",
+        help="the teacher's network; descriptors have none, for tags it is that of who hears",
+    )
+    parser.add_argument(
+        "--hears",
+        choices=[*KINDS, "descriptors"],
+        help="with --teacher tags: whose embedding the tags of the notes are told by (default mn04)",
     )
     parser.add_argument(
         "--classes",
@@ -225,14 +230,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _teacher(options: argparse.Namespace) -> Teacher:
+    """Who hears the notes; tags are learned first, by who has heard them already, and a table of them is printed."""
+    if options.teacher != "tags":
+        if options.hears:
+            raise DarkrackError("--hears", "--teacher tags beside it", f"--teacher {options.teacher}")
+        return load_teacher(options.teacher, options.weights, options.classes)
+    from train import tags
+
+    hearing = load_teacher(options.hears or "mn04", options.weights, options.classes)
+    learned, left = tags.learn(options.data, hearing, options.weights)
+    print(
+        f"{'tag':<24} {'notes':>6} {'instruments':>12}   told on instruments left out (AUC; .5: not at all)"
+    )
+    for tag in learned:
+        told = "too few instruments to tell" if tag.auc is None else f"{tag.auc:.2f}"
+        print(f"{tag.name:<24} {tag.notes:>6} {tag.instruments:>12}   {told}")
+    if left:
+        print(f"left out, for too few notes have them or have them not: {', '.join(left)}")
+    return load_teacher("tags", options.data / tags.FILE)
+
+
 def run(options: argparse.Namespace) -> None:
     """Label a data set and rank its attributes."""
     if options.threads < 1:
         raise DarkrackError("--threads", "at least 1", str(options.threads))
-    teacher = load_teacher(options.teacher, options.weights, options.classes)
+    teacher = _teacher(options)
     if not teacher.official:
         print(
-            f"{options.weights} is not the {teacher.name} that we know (SHA-256 {teacher.weights_sha256}): "
+            f"{options.weights} is not the {options.hears or teacher.name} that we know "
+            f"(SHA-256 {teacher.weights_sha256}): "
             "used as it is, but labels and figures will differ from published ones",
             file=sys.stderr,
         )

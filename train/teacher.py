@@ -83,9 +83,9 @@ class Teacher:
 def load_teacher(name: str, weights_path: Path | None = None, classes_path: Path | None = None) -> Teacher:
     """The teacher ``name``, one of ``TEACHERS``, with its weights.
 
-    ``weights_path`` is the network's file; the descriptors have none. ``classes_path`` is a CSV with a column
-    ``display_name``; by default the list of the teacher's classes beside the weights, ``audioset_527.csv`` or
-    ``yamnet_521.csv``. An ONNX network runs in one thread, CNN14 in torch's.
+    ``weights_path`` is the network's file; the descriptors have none, of tags it is their tags.json.
+    ``classes_path`` is a CSV with a column ``display_name``; by default the list of the teacher's classes beside the
+    weights, ``audioset_527.csv`` or ``yamnet_521.csv``. An ONNX network runs in one thread, CNN14 in torch's.
 
     Raises DarkrackError for an unknown name, weights or classes that a teacher does not take, files that are
     missing or unreadable, a network with other inputs or outputs, or another number of classes.
@@ -97,6 +97,12 @@ def load_teacher(name: str, weights_path: Path | None = None, classes_path: Path
         from train import descriptors
 
         return descriptors.load()
+    if name == "tags":
+        if weights_path is None or classes_path is not None:
+            raise DarkrackError(name, "their tags.json, and no classes", f"{weights_path}, {classes_path}")
+        from train import tags
+
+        return tags.load(weights_path)
     if name not in KINDS:
         raise DarkrackError("--teacher", " or ".join(TEACHERS), name)
     kind = KINDS[name]
@@ -402,7 +408,7 @@ KINDS = {
         open=_open_cnn14,
     ),
 }
-TEACHERS = (*KINDS, "descriptors")
+TEACHERS = (*KINDS, "descriptors", "tags")
 
 
 def _weights_digest(path: Path, kind: _Kind) -> tuple[str, bool]:
