@@ -25,7 +25,7 @@ import numpy.typing as npt
 from device import adc, bundle, recording, render, simulation
 from device.errors import DarkrackError
 from device.files import atomic_path, write_audio, write_json
-from device.knobs import choose_attributes
+from device.knobs import panel
 from device.patch import Patch
 
 FloatArray = npt.NDArray[np.float32]
@@ -140,10 +140,9 @@ def run(args: argparse.Namespace) -> None:
         expected = f"1 to {PHRASE.seconds:g}, the length of the phrase"
         raise DarkrackError("--seconds", expected, f"{args.seconds:g}", "leave it out to hear everything")
     rack = bundle.read(args.bundle)
-    proved = rack.manifest.quality.get("evaluation", {}).get("confirmed_knobs", [])
     if len(rack.manifest.attributes) < POTS:
         raise DarkrackError("demo", f"a bundle with {POTS} attributes", str(len(rack.manifest.attributes)))
-    names = choose_attributes(rack.manifest.attributes, rack.manifest.copula, POTS, proved)
+    names = panel(rack.manifest, POTS)
     take = play(rack, names, PHRASE, args.seconds)
     measured = measure(rack, take)
 

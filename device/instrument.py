@@ -38,7 +38,7 @@ from device.engine import (
 from device.errors import DarkrackError
 from device.jacks import Jacks, open_board, open_inputs
 from device.keyboard import GateEdge, Played, PotTurn
-from device.knobs import choose_attributes
+from device.knobs import panel
 from device.midi import Receiver
 from device.midi_ports import MidiInputs
 from device.modulation import Modulation, Sound, presets_of
@@ -111,8 +111,6 @@ def read_parts(plan: Plan, pots: int) -> list[Part]:
             preset = nearest(plan.preset, presets, "--preset", "a preset of the bundle")
             patch = replace(patch, preset=preset)
         Timbre(bundle, patch)  # what is wrong with either is said now, not by the worker
-        proved = manifest.quality.get("evaluation", {}).get("confirmed_knobs", [])
-        knobs = choose_attributes(manifest.attributes, manifest.copula, pots, proved)
         parts.append(
             Part(
                 # The patch's knobs are the front's to set, as all others are: one place knows where they stand.
@@ -125,7 +123,7 @@ def read_parts(plan: Plan, pots: int) -> list[Part]:
                     manifest.name,
                     presets_of(bundle),
                 ),
-                tuple(knobs),
+                tuple(panel(manifest, pots)),
                 manifest.representation.heard_hz,
             )
         )

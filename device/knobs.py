@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from device.bundle import Attribute
+from device.bundle import Attribute, Manifest
 from device.errors import DarkrackError
 from device.patch import SETTING_MAX, nearest
 
@@ -31,6 +31,7 @@ TAIL = 0.005  # the quantile tables end at the .005 and .995 quantiles
 # the ends of their tables, where the network had never been. One knob alone is untouched by this.
 SHRINKAGE = 0.1
 
+PANEL = 8  # pots of the module
 SAME = 0.6  # correlation over which two attributes are one to the ear (Guitar and Plucked string: .98)
 
 _NORMAL = statistics.NormalDist()
@@ -145,6 +146,20 @@ def choose_attributes(
             chosen.append(n)
     chosen += [n for n in obedient if n not in chosen][: pots - len(chosen)]  # a bundle of look-alikes
     return [attributes[n].name for n in chosen]
+
+
+def panel(manifest: Manifest, pots: int) -> list[str]:
+    """Names for so many pots (or all there are): the panel that the bundle names, and after it what the rule adds.
+
+    `darkrack evaluate --update-card` names PANEL of them, by `choose_attributes` on what it measured; a bundle that
+    was never judged names none.
+    """
+    evaluation = manifest.quality.get("evaluation", {})
+    known = [attribute.name for attribute in manifest.attributes]
+    named = [name for name in evaluation.get("panel", []) if name in known]
+    proved = evaluation.get("confirmed_knobs", [])
+    rest = choose_attributes(manifest.attributes, manifest.copula, len(known), proved)
+    return list(dict.fromkeys([*named, *rest]))[:pots]
 
 
 def _score(setting: float) -> float:

@@ -88,6 +88,11 @@ def test_pots_turn_attributes_the_most_obedient_first(tiny_bundle: Bundle, tmp_p
     (part,) = read_parts(Plan((path,)), 2)
     assert part.knobs[0] == "Wind noise, breath"
     assert len(part.knobs) == 2
+    named = [attribute.name for attribute in tiny_bundle.manifest.attributes][::-1]
+    manifest["quality"]["evaluation"]["panel"] = [*named[1:3], "nobody", named[0]]
+    bundles.write(path, manifest, tiny_files(tiny_bundle.model()))
+    (part,) = read_parts(Plan((path,)), 8)
+    assert part.knobs == (*named[1:3], named[0], named[3]), "as the bundle says, then the rest"
 
 
 def test_a_patch_is_read_against_every_bundle(tiny_bundle: Bundle, tmp_path: Path) -> None:

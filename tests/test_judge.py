@@ -15,6 +15,7 @@ from training import write_set
 import darkrack
 from compress import export
 from device import bundle as bundles
+from device import knobs
 from device.bundle import Bundle
 from device.errors import DarkrackError
 from device.generator import Asked
@@ -219,6 +220,10 @@ def test_every_measure_of_a_run_beside_its_bundle(
     assert "Fréchet" in after.card or "FAD" in after.card
     assert all(one.correlation is not None for one in after.manifest.attributes)
     assert after.manifest.quality["evaluation"]["ears"] == ["mn04", "yamnet"]
+    named = after.manifest.quality["evaluation"]["panel"]
+    assert sorted(named) == sorted(one.name for one in after.manifest.attributes)  # three for eight pots
+    assert knobs.panel(after.manifest, 2) == named[:2]
+    assert f"no two of which say the same: {', '.join(named)}." in after.card
 
     assert darkrack.main(["evaluate", "--from", str(out / "figures.json")]) == 0
     assert capsys.readouterr().out.strip() == (out / "report.md").read_text().strip()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from device import bundle as bundles
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes, sha256_of, write_json
+from device.knobs import PANEL, choose_attributes
 from device.partials import Partials
 from train.teacher import TEACHERS, Teacher, load_teacher
 from train.voice import FAULTS, Voice, open_voice, planted
@@ -317,6 +318,12 @@ def update_card(path: Path, figures: dict[str, Any], subject: dict[str, Any]) ->
     for attribute, measured in zip(manifest["attributes"], subject["attributes"], strict=True):
         attribute["correlation"] = round(max(-1.0, min(1.0, measured["logit"][0])), 3)
     knobs = subject["knobs"]["table"] if subject["knobs"] else []
+    confirmed = [row["name"] for row in knobs if row["confirmed"]]
+    measured = [
+        dataclasses.replace(one, correlation=row["logit"][0])
+        for one, row in zip(bundle.manifest.attributes, subject["attributes"], strict=True)
+    ]
+    panel = choose_attributes(measured, bundle.manifest.copula, PANEL, confirmed)
     manifest["quality"]["evaluation"] = {
         "date": figures["date"],
         "machine": figures["machine"],
@@ -331,9 +338,14 @@ def update_card(path: Path, figures: dict[str, Any], subject: dict[str, Any]) ->
             }
             for part in figures["parts"]
         },
-        "confirmed_knobs": [row["name"] for row in knobs if row["confirmed"]],
+        "confirmed_knobs": confirmed,
+        "panel": panel,
     }
     head = bundle.card.split("## Measured")[0]
-    card = f"{head}## Measured\n\n{report.card_section(figures, subject['name'])}\n"
+    pots = (
+        f"The panel's knobs, those confirmed alone first, then by correlation, no two of which say the same: "
+        f"{', '.join(panel)}."
+    )
+    card = f"{head}## Measured\n\n{pots}\n\n{report.card_section(figures, subject['name'])}\n"
     files = {member: content for member, content in bundle.files.items() if member != bundles.MANIFEST}
     bundles.write(bundle.path, manifest, {**files, bundles.CARD: card.encode("utf-8")})
