@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from device.errors import DarkrackError
 from device.generator import Asked
 from train import evaluate, judge
 from train.judge import Kept, verdict
-from train.listener import Listener, held_out
+from train.label import read_labels
+from train.listener import Held, Listener, held_out
+from train.notes import read_notes
 from train.teacher import load_teacher
 from train.voice import FAULTS, open_voice
 
@@ -206,6 +209,8 @@ def test_every_measure_of_a_run_beside_its_bundle(
     assert of_bundle["hop"]["parent"] == of_run["name"]
     assert of_bundle["hop"]["log_spectral_db"][0] < 3
     for one in (of_run, of_bundle):
+        assert one["velocity"] is None
+        assert "velocity: needs 10 notes held out both soft and hard, there are 0" in one["notes"]
         assert len(one["out_of_distribution"]["delta"]) == len(one["increments"]["delta"]) == 3
         assert one["increments"]["change"][0] == 0
         assert one["knobs"]["attributes"] == 3
@@ -227,6 +232,26 @@ def test_every_measure_of_a_run_beside_its_bundle(
 
     assert darkrack.main(["evaluate", "--from", str(out / "figures.json")]) == 0
     assert capsys.readouterr().out.strip() == (out / "report.md").read_text().strip()
+
+
+@pytest.mark.data
+def test_velocity_is_measured_on_notes_held_out_soft_and_hard(labelled: Path, darkrack_data: Path) -> None:
+    ear = load_teacher("mn04", darkrack_data / "teachers" / "mn04_as.onnx")
+    listener, voice = Listener([ear], None, 1), open_voice(FIRST)
+    labels = read_labels(labelled)
+    held = [
+        Held(labelled, dataclasses.replace(note, velocity=velocity), {"mn04": logits})
+        for note, logits in zip(read_notes(labelled)[:3], labels.logits, strict=False)
+        for velocity in (60, 20, 100)
+    ]
+    held.append(dataclasses.replace(held[0], note=dataclasses.replace(held[0].note, pitch=37)))
+    known = judge.Known(held, listener.hear(held, listener.real, "real"), {})
+    pairs = judge.touched(known)
+    assert pairs == [(1, 2), (4, 5), (7, 8)]  # and not the one that is there only once
+    found = judge._velocity(listener, voice, known, pairs, np.random.default_rng(0))
+    assert found["pairs"] == 3
+    assert found["real"] == [0, 0, 0]  # one recording, said to be of three velocities
+    assert found["generated"][0] != 0
 
 
 @pytest.mark.data

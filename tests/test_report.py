@@ -68,6 +68,7 @@ def subject(name: str, kind: str, frechet: dict[str, float], logit: float, **mor
         "pitch": None,
         "diversity": None,
         "leakage": None,
+        "velocity": None,
         "hop": None,
         "knobs": None,
         "notes": [],
@@ -122,6 +123,7 @@ def voice(name: str, frechet: dict[str, float], logit: float, **more: Any) -> di
                 "real": estimate(0.5),
                 "share": estimate(0.8),
             },
+            "velocity": {"pairs": 31, "generated": estimate(0.21), "real": estimate(0.34)},
             "knobs": {
                 "pairs": 200,
                 "attributes": 6,
@@ -138,7 +140,7 @@ def voice(name: str, frechet: dict[str, float], logit: float, **more: Any) -> di
 @pytest.fixture
 def figures() -> dict[str, Any]:
     return {
-        "format": 1,
+        "format": 2,
         "date": "2026-11-21",
         "machine": "x86_64, Python 3.11.7",
         "command": "darkrack evaluate first.rack --data notes --seed 0",
@@ -325,6 +327,19 @@ def test_a_card_tells_of_its_own_bundle_alone(figures: dict[str, Any]) -> None:
         report.card_section(figures, "Second")
 
 
+def test_velocity_stands_beside_that_of_real_notes(figures: dict[str, Any]) -> None:
+    text = report.markdown(figures).split("## Velocity")[1]
+    assert table(text, "voice")[0] == {
+        "voice": "First",
+        "pairs": "31",
+        "generated (octaves)": "0.21 (0.11 to 0.31)",
+        "real (octaves)": "0.34 (0.24 to 0.44)",
+    }
+    for subject in figures["subjects"]:
+        subject["velocity"] = None
+    assert "Velocity" not in report.markdown(figures)
+
+
 def test_a_name_with_a_bar_does_not_break_a_table(figures: dict[str, Any]) -> None:
     figures["subjects"][2]["name"] = "First|loud"
     assert table(report.markdown(figures), "held out")[2]["subject"] == "First\\|loud"
@@ -406,7 +421,7 @@ Change = Callable[[dict[str, Any]], Any]
     [
         (lambda f: f.pop("seed"), "figures.seed: expected something, got nothing"),
         (lambda f: f.update(mood="good"), "figures.mood: expected no such field"),
-        (lambda f: f.update(format=2), "figures.format: expected exactly 1, got 2"),
+        (lambda f: f.update(format=1), "figures.format: expected exactly 2, got 1"),
         (lambda f: f["subjects"][2].pop("pitch"), "figures.subjects[2].pitch: expected something"),
         (
             lambda f: f["subjects"][2]["pitch"].update(notes="many"),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from train.classifier import Classifier
     from train.judge import Effort
 
-FORMAT = 1
+FORMAT = 2  # 2: velocity
 ALWAYS = ("real", "resynthesis")
 ALONE_ATTRIBUTES = 32  # of the ranking, where only real notes are judged and no voice says which
 ALONE_RANGE_MIDI = (36.0, 84.0)

@@ -45,6 +45,8 @@ INCREMENT_TO = 5.0  # (DarkGAN, figure 3: k / 5 up to k = 25)
 
 # Bounds of the verdict: docs/judging.md shows how far a healthy voice is from each, and a planted fault beyond it.
 LEAST_DIVERSITY = 0.3  # share of what real notes of the same attributes and pitch differ by
+LEAST_PAIRS = 10  # of notes that are held out soft and hard
+TOUCH = 40  # of 127 velocities, from the softest to the hardest: a third of the range
 LEAST_OVER_CHANCE = 0.05  # mean attribute correlation beyond the permuted control's
 MOST_CENTS = 5.0  # median
 MOST_LOST_DB = 3.0  # between the frames of a voice and those of its parent
@@ -277,6 +279,7 @@ def _subject(name: str, kind: str, parts: dict[str, Any]) -> dict[str, Any]:
         "pitch",
         "diversity",
         "leakage",
+        "velocity",
         "hop",
         "knobs",
     )
@@ -377,6 +380,13 @@ def _voice_figures(
         if error.where != "diversity":
             raise
         notes.append(f"diversity: needs {error.expected}, there are {error.got}")
+    pairs = touched(known)
+    if len(pairs) < LEAST_PAIRS:
+        notes.append(
+            f"velocity: needs {LEAST_PAIRS} notes held out both soft and hard, there are {len(pairs)}"
+        )
+    else:
+        figures["velocity"] = find("velocity", _velocity, known, pairs)
     if voice.latent is None:
         notes.append("leakage: needs a run, a bundle has no encoder")
     else:
@@ -464,6 +474,49 @@ def _diversity(
         groups=_groups(known.notes),
     )
     return {"ear": ear, **{name: list(getattr(found, name)) for name in ("generated", "real", "share")}}
+
+
+def touched(known: Known) -> list[tuple[int, int]]:
+    """Of the notes that are held out soft and hard, at least TOUCH apart: which is the softest, which the hardest."""
+    by_key: dict[tuple[str, int], list[int]] = {}
+    for n, held in enumerate(known.notes):
+        by_key.setdefault((held.note.instrument_str, held.note.pitch), []).append(n)
+    found = []
+    for rows in by_key.values():
+        soft, *_, hard = sorted([rows[0], *rows], key=lambda n: known.notes[n].note.velocity)
+        if known.notes[hard].note.velocity - known.notes[soft].note.velocity >= TOUCH:
+            found.append((soft, hard))
+    return found
+
+
+def _velocity(
+    listener: Listener,
+    voice: Voice,
+    known: Known,
+    pairs: Sequence[tuple[int, int]],
+    random: np.random.Generator,
+) -> dict[str, Any]:
+    """How far the spectral centroid goes, in octaves, from a soft touch to a hard one, beside the same notes for real.
+
+    Attributes and z stay: a player who touches harder turns no knob.
+    """
+    soft = asked_for(listener, voice, [known.notes[n] for n, _ in pairs], random)
+    hard = [
+        dataclasses.replace(one, velocity=known.notes[n].note.velocity / 127)
+        for one, (_, n) in zip(soft, pairs, strict=True)
+    ]
+    heard = [
+        np.log2(np.maximum(listener.hear_voice(voice, asked, "velocity", []).centroid_hz, 1.0))
+        for asked in (soft, hard)
+    ]
+    real = np.log2(np.maximum(known.real.centroid_hz, 1.0))
+    places = np.array(pairs)
+    groups = _groups([known.notes[n] for n, _ in pairs])
+    return {
+        "pairs": len(pairs),
+        "generated": list(measures.bootstrap(heard[1] - heard[0], random, groups)),
+        "real": list(measures.bootstrap(real[places[:, 1]] - real[places[:, 0]], random, groups)),
+    }
 
 
 def _leakage(

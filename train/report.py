@@ -102,6 +102,7 @@ def _sections(figures: Figures, heading: str, *, paper: bool) -> Iterator[str]:
         ("Pitch", _pitch(figures)),
         ("Likeness and level", _likeness(figures)),
         ("Diversity and leakage", _spread(figures)),
+        ("Velocity", _velocity(figures)),
         ("Beyond the range of the labels", _curves(figures)),
         ("Not measured", _not_measured(figures)),
     ):
@@ -418,6 +419,24 @@ def _spread(figures: Figures) -> Iterator[str]:
         "Twins: two notes of the same attributes and pitch with another z, beside real pairs of the same pitch "
         "and nearly the same attributes. Leakage: how much of the attributes can be read from z."
     )
+
+
+def _velocity(figures: Figures) -> Iterator[str]:
+    measured = [
+        (voice["name"], voice.get("velocity")) for voice in _voices(figures)
+    ]  # older figures have none
+    rows = [
+        [name, str(found["pairs"]), *(_interval(found[key]) for key in ("generated", "real"))]
+        for name, found in measured
+        if found
+    ]
+    if rows:
+        yield from _table(["voice", "pairs", "generated (octaves)", "real (octaves)"], rows)
+        yield ""
+        yield (
+            "How far the spectral centroid goes up from a soft touch of a note to a hard one; attributes and z stay, "
+            "so it is velocity alone that changes the timbre."
+        )
 
 
 def _curves(figures: Figures) -> Iterator[str]:
