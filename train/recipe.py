@@ -125,8 +125,8 @@ class EarStage:
     step, two batches, and the last ``remembered`` of these are taught. ``channels``: of the ear's layers.
     ``embedding_weight`` and ``label_weight``: of what the ear says of real notes made again, and of labels that are
     asked, beside resemblance to the notes as in stage two; ``spread_weight``: of the energy score of pairs that differ
-    in z alone (0: no pairs are asked for). ``alone_weight``: how much more than the others a label weighs that is set
-    alone, which the others contradict (0: and nothing is set alone beside what is pushed).
+    in z alone (0: no pairs are asked for). ``alone_weight``: how much more than elsewhere a label weighs that is set
+    alone, where the others, which contradict it, hardly weigh (0: nothing is set alone beside what is pushed).
     """
 
     teacher: str
