@@ -126,7 +126,8 @@ class EarStage:
     ``embedding_weight`` and ``label_weight``: of what the ear says of real notes made again, and of labels that are
     asked, beside resemblance to the notes as in stage two; ``spread_weight``: of the energy score of pairs that differ
     in z alone (0: no pairs are asked for). ``alone_weight``: how much more than elsewhere a label weighs that is set
-    alone, where the others, which contradict it, hardly weigh (0: nothing is set alone beside what is pushed).
+    alone (0: nothing is set alone beside what is pushed); ``others_weight``: how much the others weigh there, which
+    contradict it.
     """
 
     teacher: str
@@ -142,6 +143,7 @@ class EarStage:
     label_weight: float
     spread_weight: float = 0.0
     alone_weight: float = 0.0
+    others_weight: float = 1.0
 
 
 @dataclass(frozen=True)

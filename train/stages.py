@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.pt"
 WARM_STEPS = 500  # of stage three, in which Adam gets to know gradients of another size
-OTHERS_WEIGHT = 0.1  # of a label beside one that was set alone: 127 of them would hold it where it was
 EARLY = "early.pt"  # the generator at its first checkpoint: what trimming rewinds survivors to
 
 
@@ -331,8 +330,7 @@ def asked_by_ear(encoder: Encoder, recipe: Recipe, batch: Batch, quantiles: Tens
 
     Half of these have the pitch of another note, and half of the latter pushed attributes too: that is what a player
     asks for, and the judge. Training that asks only for what the data have together loses a third of the obedience.
-    With an ``alone_weight`` some of the former have an attribute set alone, and the others, which contradict it, hardly
-    weigh there. With a ``spread_weight`` follow twins of
+    With an ``alone_weight`` some of the former have an attribute set alone. With a ``spread_weight`` follow twins of
     those whose pitch is their own, who differ in z and noise: see `twins`.
     """
     assert recipe.ear is not None
@@ -359,9 +357,8 @@ def asked_by_ear(encoder: Encoder, recipe: Recipe, batch: Batch, quantiles: Tens
     )
     if recipe.ear.alone_weight:
         attributes[plain], alone[plain] = set_alone(attributes[plain], quantiles)
-    weight = 1 + recipe.ear.alone_weight * alone
-    if recipe.ear.alone_weight:
-        weight = torch.where((alone > 0).any(1, keepdim=True) & (alone == 0), OTHERS_WEIGHT, weight)
+    beside = alone.any(1, keepdim=True) & (alone == 0)
+    weight = torch.where(beside, recipe.ear.others_weight, 1 + recipe.ear.alone_weight * alone)
     return Asked(z, Condition(attributes, pitch, velocity), noise, mask, weight)
 
 
