@@ -37,6 +37,7 @@ from train.stages import (
     know_the_data,
     load_checkpoint,
     load_generator,
+    lone_knobs,
     masked_mean,
     played,
     push_attributes,
@@ -119,6 +120,7 @@ class GeneratorSubject:
             (sha256_of(run / CHECKPOINT) + self._notes.sha256()).encode()
         ).hexdigest()
         self._quantiles = torch.from_numpy(self._notes.attributes.quantiles)
+        self._knobs = lone_knobs(self._recipe, self._notes)
         self._critic: Critic | None = None
         self._rival: torch.optim.Optimizer | None = None
         self._notes_alone = learn == ("task",)
@@ -172,7 +174,8 @@ class GeneratorSubject:
 
         def make(rows: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[Tensor, Condition]:
             notes = batch_of(self._recipe, self._notes, rows)
-            return played(self.network, asked_by_ear(self._encoder, self._recipe, notes, self._quantiles))
+            asked = asked_by_ear(self._encoder, self._recipe, notes, self._quantiles, self._knobs)
+            return played(self.network, asked)
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
@@ -217,7 +220,7 @@ class GeneratorSubject:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(random.integers(2**62)))
             if self._hearing:
-                asked = asked_by_ear(self._encoder, self._recipe, batch, self._quantiles)
+                asked = asked_by_ear(self._encoder, self._recipe, batch, self._quantiles, self._knobs)
             else:
                 asked = self._asked(batch, known, random)
         options, (z, condition, noise, mask, _) = self._recipe.adversarial, asked

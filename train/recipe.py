@@ -127,7 +127,7 @@ class EarStage:
     asked, beside resemblance to the notes as in stage two; ``spread_weight``: of the energy score of pairs that differ
     in z alone (0: no pairs are asked for). ``alone_weight``: how much more than elsewhere a label weighs that is set
     alone (0: nothing is set alone beside what is pushed); ``others_weight``: how much the others weigh there, which
-    contradict it.
+    contradict it; ``alone``: the attributes that are set alone, from end to end (none: any of them, anywhere).
     """
 
     teacher: str
@@ -144,6 +144,7 @@ class EarStage:
     spread_weight: float = 0.0
     alone_weight: float = 0.0
     others_weight: float = 1.0
+    alone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

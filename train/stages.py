@@ -179,7 +179,7 @@ def train(
     total, by_ear_from = recipe.steps, recipe.reconstruction.steps + recipe.adversarial.steps
     if state.hearing is not None and by_ear_from < state.step < total:
         state.hearing.go_on(folder)
-    levels = torch.from_numpy(notes.attributes.quantiles)
+    levels, knobs = torch.from_numpy(notes.attributes.quantiles), lone_knobs(recipe, notes)
     log: list[dict[str, float]] = []
 
     def save() -> None:
@@ -212,10 +212,10 @@ def train(
                         folder,
                         lambda rows: played(
                             state.generator,
-                            asked_by_ear(state.encoder, recipe, batch_of(recipe, notes, rows), levels),
+                            asked_by_ear(state.encoder, recipe, batch_of(recipe, notes, rows), levels, knobs),
                         ),
                     )
-                losses = by_ear_step(state, recipe, batch, levels)
+                losses = by_ear_step(state, recipe, batch, levels, knobs)
             _follow(state, recipe.ema)
             state.step += 1
             bar.update()
@@ -325,13 +325,13 @@ class Asked(NamedTuple):
 
 
 @torch.no_grad()
-def asked_by_ear(encoder: Encoder, recipe: Recipe, batch: Batch, quantiles: Tensor) -> Asked:
+def asked_by_ear(encoder: Encoder, recipe: Recipe, batch: Batch, quantiles: Tensor, knobs: Tensor) -> Asked:
     """The notes of a batch, with z of the encoder; and as many that do not exist, with z of the prior.
 
     Half of these have the pitch of another note, and half of the latter pushed attributes too: that is what a player
     asks for, and the judge. Training that asks only for what the data have together loses a third of the obedience.
-    With an ``alone_weight`` some of the former have an attribute set alone. With a ``spread_weight`` follow twins of
-    those whose pitch is their own, who differ in z and noise: see `twins`.
+    In the rest of the latter one of ``knobs`` (K,), see `lone_knobs`, is set alone where the recipe asks for it. With a
+    ``spread_weight`` follow twins of those whose pitch is their own, who differ in z and noise: see `twins`.
     """
     assert recipe.ear is not None
     count, half = len(batch.frames), len(batch.frames) // 2
@@ -355,7 +355,9 @@ def asked_by_ear(encoder: Encoder, recipe: Recipe, batch: Batch, quantiles: Tens
     attributes[pushed], alone[pushed] = push_attributes(
         attributes[pushed], quantiles, recipe.adversarial.augment
     )
-    if recipe.ear.alone_weight:
+    if len(knobs):
+        attributes[plain], alone[plain] = turn_alone(attributes[plain], quantiles, knobs)
+    elif recipe.ear.alone_weight:
         attributes[plain], alone[plain] = set_alone(attributes[plain], quantiles)
     beside = alone.any(1, keepdim=True) & (alone == 0)
     weight = torch.where(beside, recipe.ear.others_weight, 1 + recipe.ear.alone_weight * alone)
@@ -374,7 +376,9 @@ def played(generator: torch.nn.Module, asked: Asked) -> tuple[Tensor, Condition]
     return generator(asked.z, *asked.condition, asked.noise) * asked.mask, asked.condition
 
 
-def by_ear_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) -> dict[str, float]:
+def by_ear_step(
+    state: State, recipe: Recipe, batch: Batch, quantiles: Tensor, knobs: Tensor
+) -> dict[str, float]:
     """One step of the ear, and of the generator once the ear has had its first lessons; see `EarStage`."""
     stage, hearing = recipe.ear, state.hearing
     assert stage is not None
@@ -383,7 +387,7 @@ def by_ear_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) -
     losses = hearing.learn()
     if not prepared:
         return losses
-    asked = asked_by_ear(state.encoder, recipe, batch, quantiles)
+    asked = asked_by_ear(state.encoder, recipe, batch, quantiles, knobs)
     frames = state.generator(asked.z, *asked.condition, asked.noise) * asked.mask
     kept, smooth, rough = resemblance(frames[: len(batch.frames)], batch, recipe)
     labels, embedding, spread = hearing.missed(frames, asked, batch.notes)
@@ -459,6 +463,34 @@ def push_attributes(attributes: Tensor, quantiles: Tensor, augment: float) -> tu
         top - strong
     )
     return set_alone(pushed, quantiles)
+
+
+def lone_knobs(recipe: Recipe, notes: TrainingSet) -> Tensor:
+    """Which attributes stage three sets alone, (K,); DarkrackError for a name that is none of the run's."""
+    asked, names = recipe.ear.alone if recipe.ear else (), notes.attributes.names
+    unknown = next((name for name in asked if name not in names), None)
+    if unknown is not None:
+        raise DarkrackError(
+            f"recipe {recipe.name}: [ear] alone",
+            "names of the run's attributes",
+            repr(unknown),
+            ", ".join(names),
+        )
+    return torch.tensor([names.index(name) for name in asked], dtype=torch.int64)
+
+
+def turn_alone(attributes: Tensor, quantiles: Tensor, knobs: Tensor) -> tuple[Tensor, Tensor]:
+    """Soft labels (B, A) with one of ``knobs`` (K,) at an end of its quantiles (A, 33); which: 1 there, or 0.
+
+    The ends: that is what the judge asks for, and between them the way is short and tells little.
+    """
+    rows = torch.arange(len(attributes))
+    knob = knobs[torch.randint(len(knobs), (len(attributes),))]
+    end = (quantiles.shape[1] - 1) * torch.randint(2, (len(attributes),))
+    changed, alone = attributes.clone(), torch.zeros_like(attributes)
+    changed[rows, knob] = quantiles[knob, end]
+    alone[rows, knob] = 1
+    return changed, alone
 
 
 def set_alone(attributes: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
