@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from training import DESCRIPTORS, ONE_TEACHER, RECIPE, label_descriptors, write_recipe, write_set
 
 import darkrack
+from device.errors import DarkrackError
 from device.partials import Partials
 from train import ear, stages
 from train.dataset import load_training_set
@@ -146,7 +147,9 @@ def test_twins_differ_in_z_and_noise_alone_and_what_is_set_alone_weighs_more(
     state = stages.start_state(recipe, notes, lambda: hearing_of(tmp_path, notes_folder))
     batch = stages.batch_of(recipe, notes, notes.parts["train"][:8])
     levels = torch.from_numpy(notes.attributes.quantiles).float()
-    asked = stages.asked_by_ear(state.encoder, recipe, batch, levels)
+    nobody = stages.lone_knobs(recipe, notes)
+    assert len(nobody) == 0
+    asked = stages.asked_by_ear(state.encoder, recipe, batch, levels, nobody)
     for same in (*asked.condition, asked.mask):
         one, other = stages.twins(same, 8)
         assert len(one) == 4
@@ -160,6 +163,31 @@ def test_twins_differ_in_z_and_noise_alone_and_what_is_set_alone_weighs_more(
     assert (asked.weight[[*range(12), 13, 15, *range(16, 20)]] == 1).all()
     moved = asked.condition.attributes[12] != batch.condition.attributes[4]
     assert (asked.weight[12][moved] == 9).all()
+
+
+def test_some_knobs_are_asked_for_from_end_to_end(tmp_path: Path, notes_folder: Path) -> None:
+    names = load_training_set(
+        notes_folder, read_recipe(write_recipe(tmp_path, LISTENED))[0], 1
+    ).attributes.names
+    recipe, _ = read_recipe(write_recipe(tmp_path, LISTENED + f'alone = ["{names[2]}", "{names[0]}"]\n'))
+    notes = load_training_set(notes_folder, recipe, 1)
+    knobs = stages.lone_knobs(recipe, notes)
+    assert knobs.tolist() == [2, 0]
+    state = stages.start_state(recipe, notes, lambda: hearing_of(tmp_path, notes_folder))
+    batch = stages.batch_of(recipe, notes, notes.parts["train"][:80])
+    levels = torch.from_numpy(notes.attributes.quantiles)
+    asked = stages.asked_by_ear(state.encoder, recipe, batch, levels, knobs)
+    turned = asked.weight[120:140] == 9  # those with another's pitch that are not pushed
+    assert (turned.sum(1) == 1).all()
+    assert turned.any(0).tolist() == [True, False, True, False]
+    for note, knob in turned.nonzero().tolist():
+        label = asked.condition.attributes[120 + note, knob]
+        assert label in (levels[knob, 0], levels[knob, 32])
+        assert (asked.condition.attributes[120 + note] != batch.condition.attributes[40 + note]).sum() == 1
+
+    wrong, _ = read_recipe(write_recipe(tmp_path, LISTENED + 'alone = ["Brass"]\n'))
+    with pytest.raises(DarkrackError, match="names of the run's attributes, got 'Brass'"):
+        stages.lone_knobs(wrong, notes)
 
 
 def test_lessons_are_of_what_was_heard_by_then(tmp_path: Path, notes_folder: Path) -> None:
