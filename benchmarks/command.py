@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from device.bench import processor
 from device.errors import DarkrackError
 
@@ -61,3 +63,20 @@ def count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells in Markdown, the first of them the head."""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, f"|{' --- |' * len(rows[0])}", *body])
+
+
+def digits(value: float) -> str:
+    """Three digits that count, and no exponent."""
+    return str(np.format_float_positional(value, precision=3, fractional=False, trim="-"))
+
+
+def interval(numbers: Sequence[float]) -> str:
+    """A median and, where they differ from it, the ends of its interval."""
+    median, low, high = (digits(one) for one in numbers)
+    return median if median == low == high else f"{median} ({low} to {high})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ from device import bundle as bundles
 from device.bundle import Bundle
 from device.generator import SLICE
 from device.partials import NoteFrames, Partials, nominal_hz
-from device.voices import VoiceBank
 
-RATE_HZ = 48_000
+RATE_HZ = SECOND_SAMPLES = 48_000
 LEVEL_DB = -40.0  # of every partial of a full note
 
 
@@ -73,16 +73,14 @@ def full_note(rows: int, grid: Partials) -> NoteFrames:
     )
 
 
-def full_bank(voices: int, rows: int, grid: Partials) -> VoiceBank:
-    """As many voices on `full_note`, on the highest key at which all of its rows lie under the limit's soft edge."""
-    bank = VoiceBank(voices, rows, grid.frames, RATE_HZ, grid.frame_rate_hz, grid.limit_hz)
-    f0_hz = min(0.8 * grid.limit_hz / rows, nominal_hz(108))
-    for voice in range(voices):
-        bank.start(voice, full_note(rows, grid), f0_hz, gain=1 / voices)
-    return bank
+def full_hz(rows: int, grid: Partials) -> float:
+    """A pitch at which all rows lie under the soft edge of the limit, so that all of them are computed."""
+    return min(0.8 * grid.limit_hz / rows, nominal_hz(108))
 
 
-def converted(width: int, attributes: int = 128, slice_frames: int | None = None) -> tuple[dict[str, bytes], int]:
+def converted(
+    width: int, attributes: int = 128, slice_frames: int | None = None
+) -> tuple[dict[str, bytes], int]:
     """The flagship's network with ``width`` channels throughout and random weights: TFLite by variant, and its MACs.
 
     float32 and dynamic int8. With ``slice_frames`` they have the signature `slice` as well.
@@ -114,3 +112,36 @@ def converted(width: int, attributes: int = 128, slice_frames: int | None = None
     models = {FLOAT32: compact(float32), DYNAMIC_INT8: compact(quantized(float32, DYNAMIC_INT8))}
     assert slice_frames is None or SLICE.encode() in models[FLOAT32]
     return models, macs
+
+
+class Callback:
+    """The compiled audio callback, as PortAudio calls it, with ``voices`` held that are `full_note` of ``rows``."""
+
+    def __init__(self, voices: int, rows: int) -> None:
+        from device.engine import START, address, callback, hand_over, make, memory_size, push
+        from device.voices import fill
+
+        self._memory = np.zeros(memory_size(voices), np.uint8)
+        desk = make(self._memory, voices)
+        grid = Partials(rows=rows)
+        f0_hz = full_hz(rows, grid)
+        fill(desk.state, 0, full_note(rows, grid), f0_hz, grid)
+        hand_over(desk.shelf, 0, 1)
+        for voice in range(voices):
+            push(desk, 0, START, voice, voice + 1, f0_hz, 1 / voices, 0.0, 0.1, voice)
+        pointer, whole = ctypes.c_void_p, ctypes.c_ulong
+        kind: Any = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, whole, pointer, whole, pointer)
+        self._kept = callback()
+        self._call = kind(self._kept.address)
+        self._desk_at = address(self._memory)
+        self._out = np.zeros((SECOND_SAMPLES, 2), np.float32)
+        self._out_at = self._out.ctypes.data
+        self.render(SECOND_SAMPLES, SECOND_SAMPLES)
+        sounding = int(np.count_nonzero(desk.state.voice["active"]))
+        assert sounding == voices, f"{sounding} of {voices} voices sound"
+
+    def render(self, samples: int, block: int) -> np.ndarray:
+        """``samples`` of sound, block by block into the same place: the last block (block, 2)."""
+        for _ in range(samples // block):
+            self._call(None, self._out_at, block, None, 0, self._desk_at)
+        return self._out[:block]

@@ -23,13 +23,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import command, turns
-from benchmarks.turns import Floats, Interval
+from benchmarks.turns import Floats
 from device import bundle as bundles
 from device.errors import DarkrackError
 from device.files import write_json
@@ -44,6 +45,7 @@ KEY_MIDI = 48.0  # of the held note: 61 partials lie under 8 kHz, 122 under 16
 CHORD_MIDI = (48.0, 52.0, 55.0, 59.0, 62.0, 64.0, 67.0, 71.0)
 REFRESH_HZ = 50  # of each of our voices while a knob turns (device.worker.REFRESH_HZ, docs/realtime.md)
 BLOCK_SAMPLES = 128
+CALLBACK_BLOCKS = (128, 1024)
 SECOND = 48_000  # samples of ours and RAVE's
 AIMS = {"note": 1000.0, "held": 25.0}  # that were set before anything was measured
 
@@ -99,7 +101,7 @@ class Material:
 
 def ours(material: Material, variant: str | None) -> Peer:
     """A bundle, as `darkrack render` plays it: knobs, network, decoding, voices."""
-    from benchmarks.ours import full_bank
+    from benchmarks.ours import Callback
     from device.generator import Generator
     from device.maker import Maker
     from device.patch import Patch
@@ -111,7 +113,10 @@ def ours(material: Material, variant: str | None) -> Peer:
     grid = manifest.representation
     if not isinstance(grid, Partials) or not manifest.attributes or not manifest.presets:
         raise DarkrackError(
-            str(material.shipped), "a bundle on partials with knobs and presets", "another", "name one that morphs"
+            str(material.shipped),
+            "a bundle on partials with knobs and presets",
+            "another",
+            "name one that morphs",
         )
     variant = manifest.default_variant if variant is None else variant
     generator, maker = Generator(bundle, variant), Maker(bundle, variant)
@@ -120,7 +125,7 @@ def ours(material: Material, variant: str | None) -> Peer:
     eight = Performance(bundle, Patch(), voices=VOICES, variant=variant)
     knob = manifest.attributes[0].name
     bank = bank_for(grid, SECOND)
-    kernel = full_bank(1, grid.rows, grid)
+    callback = Callback(1, grid.rows)
     block = np.zeros((BLOCK_SAMPLES, 2), np.float32)
     ready = maker.note(preset.z, preset.attributes, KEY_MIDI, 0.8, 1)
 
@@ -151,18 +156,20 @@ def ours(material: Material, variant: str | None) -> Peer:
 
         return sounds
 
-    second = np.zeros((SECOND, 2), np.float32)
-
     tasks: dict[str, Callable[[], object]] = {
         "note": note,
         "held": held,
         "morphing": morphing,
         "shelf": first(lambda: ready),
         "own": first(lambda: maker.note(preset.z, preset.attributes, KEY_MIDI, 0.8, 1)),
-        "kernel": lambda: kernel.render(second),  # a call as long as a note's, without Python between blocks
+        **{f"callback {block}": partial(callback.render, SECOND, block) for block in CALLBACK_BLOCKS},
     }
     parts = {NOTE: Part("note"), HELD: Part("held"), MORPHING: Part("morphing"), FIRST: Part("own")}
-    parts |= {"first, from the shelf": Part("shelf"), "voice kernel, all partials": Part("kernel")}
+    parts["first, from the shelf"] = Part("shelf")
+    for samples in CALLBACK_BLOCKS:
+        parts[f"a second of the callback, one voice of {grid.rows} partials, blocks of {samples}"] = Part(
+            f"callback {samples}"
+        )
     if generator.slice_frames is not None:
         tasks["slice"] = lambda: generator.slice(preset.z, preset.attributes, KEY_MIDI, 0.8, 1, begin=0)
         parts[f"a slice of {generator.slice_frames} frames"] = Part("slice")
@@ -247,7 +254,12 @@ def gansynth(_: Material) -> Peer:
 
 
 def _of_notes(
-    name: str, runtime: str, inferred: Callable[[], np.ndarray], grid: Any, network: Any, example: Sequence[Any]
+    name: str,
+    runtime: str,
+    inferred: Callable[[], np.ndarray],
+    grid: Any,
+    network: Any,
+    example: Sequence[Any],
 ) -> Peer:
     """One that makes a whole note at once, on a grid that `device.stft` inverts."""
     from device.stft import invert
@@ -462,9 +474,15 @@ def _bytes(network: Any) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle to compare, *.rack")
-    parser.add_argument("--soundfont", type=Path, metavar="SF2", help="what fluidsynth plays; without it, it is left out")
     parser.add_argument(
-        "--only", nargs="+", choices=list(BUILDERS), metavar="PEER", help=f"beside {OURS}: {', '.join(BUILDERS)}"
+        "--soundfont", type=Path, metavar="SF2", help="what fluidsynth plays; without it, it is left out"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(BUILDERS),
+        metavar="PEER",
+        help=f"beside {OURS}: {', '.join(BUILDERS)}",
     )
     parser.add_argument("--rounds", type=command.count, metavar="N", help=f"turns of each (default {ROUNDS})")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds; for a first look")
@@ -607,8 +625,8 @@ def _row(
         same = yardstick.parts.get(kind)
         against = turns.ratio(seconds, _seconds(OURS, same, taken)) if same is not None else None
         figures[kind] = {
-            "ms": _numbers(turns.summary(1e3 * seconds)),
-            "ratio": None if against is None else _numbers(against),
+            "ms": list(turns.summary(1e3 * seconds)),
+            "ratio": None if against is None else list(against),
             "worked_out": part.worked_out,
         }
     return {
@@ -624,10 +642,6 @@ def _row(
         "memory_peak_bytes": None if memory is None else memory[1],
         "figures": figures,
     }
-
-
-def _numbers(interval: Interval) -> list[float]:
-    return [interval.median, interval.low, interval.high]
 
 
 def _aims(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -653,7 +667,9 @@ def markdown(content: Mapping[str, Any]) -> str:
     cost = [["peer", "runtime", *(HEADS[kind] + ", ms" for kind in KINDS), "step, ms"]]
     for row in rows:
         cells = [_cell(row["figures"].get(kind)) for kind in KINDS]
-        cost.append([row["name"], row["runtime"], *cells, f"{row['step_ms']:.3g}" if row["step_ms"] else "any"])
+        cost.append(
+            [row["name"], row["runtime"], *cells, f"{row['step_ms']:.3g}" if row["step_ms"] else "any"]
+        )
     against = [["peer", "runtime", *(HEADS[kind] for kind in KINDS)]]
     against += [
         [row["name"], row["runtime"], *(_times(row["figures"].get(kind)) for kind in KINDS)] for row in rows
@@ -673,7 +689,11 @@ def markdown(content: Mapping[str, Any]) -> str:
                 more.append([f"{row['name']}: {kind}", _cell(figure)])
     aims = [["peer, as many times as ours takes", "aim", "is"]]
     aims += [
-        [one["what"], "none" if one["aim"] is None else f"{one['aim']:g}", _times({"ratio": one["is"], **one})]
+        [
+            one["what"],
+            "none" if one["aim"] is None else f"{one['aim']:g}",
+            _times({"ratio": one["is"], **one}),
+        ]
         for one in content["aims"]
     ]
     return "\n\n".join([
@@ -681,37 +701,22 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"{content['bundle']} ({content['bundle_bytes'] / 1e3:.0f} kB), one thread, {content['rounds']} rounds in turns; "
         f"medians of processor "
         f"time, with {100 * content['confidence']:g} % intervals. * worked out, not run.",
-        _table(cost), "As many times as ours takes:", _table(against), _table(size), _table(more), _table(aims),
+        command.table(cost), "As many times as ours takes:", command.table(against), command.table(size), command.table(more), command.table(aims),
     ])  # fmt: skip
 
 
 def _cell(figure: Mapping[str, Any] | None) -> str:
-    return "–" if figure is None else _interval(figure["ms"]) + ("*" if figure["worked_out"] else "")
+    return "–" if figure is None else command.interval(figure["ms"]) + ("*" if figure["worked_out"] else "")
 
 
 def _times(figure: Mapping[str, Any] | None) -> str:
     if figure is None or figure["ratio"] is None:
         return "–"
-    return _interval(figure["ratio"]) + ("*" if figure["worked_out"] else "")
-
-
-def _interval(numbers: Sequence[float]) -> str:
-    median, low, high = (_digits(one) for one in numbers)
-    return median if median == low == high else f"{median} ({low} to {high})"
-
-
-def _digits(value: float) -> str:
-    """Three digits that count, and no exponent."""
-    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
+    return command.interval(figure["ratio"]) + ("*" if figure["worked_out"] else "")
 
 
 def _scaled(value: float | None, unit: float, after: str = "") -> str:
-    return "–" if value is None else _digits(value / unit) + (f" {after}" if after else "")
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, f"|{' --- |' * len(rows[0])}", *body])
+    return "–" if value is None else command.digits(value / unit) + (f" {after}" if after else "")
 
 
 def main(words: Sequence[str] | None = None) -> int:

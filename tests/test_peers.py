@@ -187,7 +187,16 @@ def test_the_float32_twin_says_what_the_shipped_one_says(tiny_bundle: Bundle, tm
 def figures(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("peers")
     out = folder / "peers.json"
-    words = [str(tiny_bundle.path), "--only", "ddsp-vst", "rave-raspberry", "--rounds", "2", "--json", str(out)]
+    words = [
+        str(tiny_bundle.path),
+        "--only",
+        "ddsp-vst",
+        "rave-raspberry",
+        "--rounds",
+        "2",
+        "--json",
+        str(out),
+    ]
     assert peers.main(words) == 0
     content: dict[str, Any] = json.loads(out.read_text())
     return content
@@ -218,7 +227,9 @@ def test_memory_is_of_a_process_of_its_own(figures: dict[str, Any]) -> None:
     mine, raspberry = figures["peers"][0], figures["peers"][1]
     for row in figures["peers"]:
         assert row["memory_peak_bytes"] > row["memory_before_bytes"] > 10 << 20
-    assert mine["memory_before_bytes"] < raspberry["memory_before_bytes"], "torch is in this process, not in that one"
+    assert mine["memory_before_bytes"] < raspberry["memory_before_bytes"], (
+        "torch is in this process, not in that one"
+    )
 
 
 def test_the_table_has_a_line_for_each(figures: dict[str, Any]) -> None:
