@@ -1,10 +1,10 @@
 """DDSP's decoder and synthesisers by their published sizes, with random weights: pitch and loudness in, sound out.
 
 Source: Engel, Hantrakul, Gu and Roberts, "DDSP: Differentiable Digital Signal Processing", ICLR 2020, and the
-configurations that its repository publishes (magenta/ddsp, ddsp/training/gin/models: `ae`, `vst/vst`; papers/iclr2020:
-`tiny_instrument`): stacks of dense layers with layer normalisation for each input, a GRU, a stack more, and a dense layer
-to one level, the shares of harmonics and 65 levels of noise, 250 times a second (vst: 50) at 16 kHz. The reverberation that
-follows is left out; it is a filter that any instrument can have.
+configurations that its repository publishes (magenta/ddsp, ddsp/training/gin: models/ae, models/vst/vst and
+papers/iclr2020/tiny_instrument): stacks of dense layers with layer normalisation for each input, a GRU, a stack more,
+and a dense layer to one level, the shares of harmonics and 65 levels of noise, 250 times a second (vst: 50) at 16 kHz.
+The reverberation that follows is left out, and so is what a frame's noise rings on into the next: less work, not more.
 """
 
 from __future__ import annotations

@@ -1,16 +1,18 @@
 """GANSynth's generator by its published sizes, with random weights: z and pitch to a note of four seconds.
 
-Source: Engel, Agrawal, Chen, Gulrajani, Donahue and Roberts, "GANSynth: Adversarial Neural Audio Synthesis", ICLR 2019,
-and the configuration `mel_prog_hires`, its best, that its repository publishes (magenta/magenta, models/gansynth): z of
-256 and 61 pitches pixel-normalised, a map of 2 x 16 (time x frequency), seven scales with 256, 256, 256, 256, 128, 64 and 32
-channels, two 3 x 3 convolutions each (one on the first, after the layer that makes the map), leaky ReLU and pixel norm
-after each, tanh at the end: 128 x 1024 cells, log magnitude and instantaneous frequency, 2048/512 at 16 kHz.
+Source: Engel, Agrawal, Chen, Gulrajani, Donahue and Roberts, "GANSynth: Adversarial Neural Audio Synthesis", ICLR
+2019, and the configuration `mel_prog_hires`, its best, that its repository publishes (magenta/magenta, in
+models/gansynth): z of 256 and 61 pitches pixel-normalised, a map of 2 x 16 (time x frequency), seven scales with 256, 256, 256, 256, 128,
+64 and 32 channels, two 3 x 3 convolutions each (one on the first, after the layer that makes the map), leaky ReLU and
+pixel norm after each, tanh at the end: 128 x 1024 cells, log magnitude and instantaneous frequency, 2048/512 at 16 kHz.
 
 DarkGAN's generator (`train.darkgan`) comes from this one. Here frequency stands before time, as there. The mel scale is
 left out on the way back to audio.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +42,7 @@ class Generator(nn.Module):
         self.start = nn.Linear(inputs, first * START[0] * START[1], bias=False)
         self.start_bias = nn.Parameter(torch.zeros(1, first, 1, 1))
         self.layers = nn.ModuleList([nn.Conv2d(first, first, 3, padding=1)])
-        for before, after in zip(CHANNELS[:-1], CHANNELS[1:], strict=True):
+        for before, after in itertools.pairwise(CHANNELS):
             self.layers.append(nn.Conv2d(before, after, 3, padding=1))
             self.layers.append(nn.Conv2d(after, after, 3, padding=1))
         self.norms = nn.ModuleList(PixelNorm(width) for width in CHANNELS)

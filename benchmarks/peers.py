@@ -1,12 +1,12 @@
 """`python -m benchmarks.peers`: a bundle and its peers side by side, in one run, on one thread, in turns.
 
-The peers are rebuilt by their published sizes with random weights, which cost what trained ones cost. Where there is more
-than one way to run a peer, all are measured. What each figure is, `docs/peers.md` says as well:
+The peers are rebuilt by their published sizes with random weights, which cost what trained ones cost. Where there is
+more than one way to run a peer, all are measured. What each figure is, `docs/peers.md` says as well:
 
 - note: one inference of a network that makes a whole note at once.
 - held: all that a second of sound of one note takes that is held and not turned: network, decoding, synthesis.
-- morphing: all that a second of 8 voices takes whose timbre is turned all the time. Ours, and what makes whole notes, makes
-  frames anew 50 times a second for each voice; the others are steered with every one of their own frames.
+- morphing: all that a second of 8 voices takes whose timbre is turned all the time. Ours, and what makes whole notes,
+  makes frames anew 50 times a second for each voice; the others are steered with every one of their own frames.
 - first: what has to be computed before the first sample can sound; step: how much sound a call makes at least.
 
 `worked out` stands for what was not run but multiplied: nobody waits for 400 notes of 0.2 s.
@@ -71,8 +71,8 @@ class Part:
 class Peer:
     """One that takes turns. ``step_s``: how much sound its smallest call makes (0: any number of samples).
 
-    ``macs``: of the network, for a second of a held note. ``bytes``: of the weights, as they are shipped. ``says``: what
-    else has to be known of the row.
+    ``macs``: of the network, for a second of a held note. ``bytes``: of the weights, as they are shipped. ``says``:
+    what else has to be known of the row.
     """
 
     name: str
@@ -253,7 +253,7 @@ def gansynth(_: Material) -> Peer:
     return _of_notes("GANSynth", "torch float32", inferred, published.GRID, network, example)
 
 
-def _of_notes(
+def _of_notes(  # noqa: PLR0917 (what a peer of this kind is)
     name: str,
     runtime: str,
     inferred: Callable[[], np.ndarray],
@@ -645,7 +645,7 @@ def _row(
 
 
 def _aims(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What was aimed for beside what it is; of RAVE every way to run it, because only one of them can be the fair one."""
+    """What was aimed for beside what it is; of RAVE every way to run it, because one may choose between them."""
     for kind, peers in ((NOTE, ("darkgan",)), (HELD, RAVES), (MORPHING, RAVES)):
         for row in rows:
             if row["peer"] in peers:
@@ -679,7 +679,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     for row in rows:
         size.append([
             row["name"], row["runtime"], _scaled(row["parameters"], 1e6, "M"), _scaled(row["macs_per_second"], 1e6),
-            _scaled(row["bytes"], 1e3), _scaled(row["memory_peak_bytes"], 1e6), _scaled(row["memory_before_bytes"], 1e6),
+            _scaled(row["bytes"], 1e3), _scaled(row["memory_peak_bytes"], 1e6),
+            _scaled(row["memory_before_bytes"], 1e6),
             row["says"],
         ])  # fmt: skip
     more = [["of ours", "ms"]]
@@ -698,10 +699,12 @@ def markdown(content: Mapping[str, Any]) -> str:
     ]
     return "\n\n".join([
         command.said(content["machine"]),
-        f"{content['bundle']} ({content['bundle_bytes'] / 1e3:.0f} kB), one thread, {content['rounds']} rounds in turns; "
+        f"{content['bundle']} ({content['bundle_bytes'] / 1e3:.0f} kB), one thread, "
+        f"{content['rounds']} rounds in turns; "
         f"medians of processor "
         f"time, with {100 * content['confidence']:g} % intervals. * worked out, not run.",
-        command.table(cost), "As many times as ours takes:", command.table(against), command.table(size), command.table(more), command.table(aims),
+        command.table(cost), "As many times as ours takes:", command.table(against),
+        *(command.table(rows) for rows in (size, more, aims)),
     ])  # fmt: skip
 
 

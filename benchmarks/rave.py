@@ -3,9 +3,9 @@
 Sources: Caillon and Esling, "RAVE: A variational autoencoder for fast and high-quality neural audio synthesis", 2021
 (arXiv 2111.05011), for the design; the configuration files `v1`, `onnx` and `raspberry` that their repository publishes
 (acids-ircam/RAVE, rave/configs) for the sizes: 16 bands, capacity 64 (raspberry: 16), ratios 4, 4, 4, 2, 128 latent
-values, stacks of kernel 3 with dilations 1, 3, 5, no biases, 5 noise bands at a 64th of the bands' rate; and Caillon and
-Esling, "Streamable Neural Audio Synthesis With Non-Causal Convolutions", 2022, for what each convolution keeps from one
-block to the next. Convolutions look back only, which is their `causal` flavour; it costs what the other one does.
+values, stacks of kernel 3 with dilations 1, 3, 5, no biases, 5 noise bands at a 64th of the bands' rate; and, by the
+same authors, "Streamable Neural Audio Synthesis With Non-Causal Convolutions", 2022, for what each convolution keeps
+from one block to the next. Convolutions look back only, which is their `causal` flavour; it costs what the other does.
 
 The paper gives the whole of v1 17.6 million parameters; decoder and encoder (which an instrument needs only to be told
 what to imitate) come to 17.60 million so, which a test adds up.

@@ -1,7 +1,8 @@
 """fluidsynth, through its library: the yardstick that is no network.
 
-Source of the calls: FluidSynth's API documentation (fluidsynth.org/api). The library comes with the program; it is called
-directly, because the program renders files and would be timed with its start. No reverberation and no chorus, one core.
+Source of the calls: FluidSynth's API documentation (fluidsynth.org/api). The library comes with the program; it is
+called directly, because the program renders files and would be timed with its start. No reverberation and no chorus,
+one core.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""`python -m benchmarks.scaling`: what voices, partials, blocks and networks cost as they grow, and where a machine ends.
+"""`python -m benchmarks.scaling`: what voices, partials, blocks, networks cost as they grow; where a machine ends.
 
-All through what plays: the compiled audio callback on a desk, and LiteRT on one thread. Times are processor time, taken in
-turns (`benchmarks.turns`). Voices are full ones: every partial of every voice sounds all the time, and few notes have as
-many. Other boards are worked out from ratios that are named in a TOML file, each with its source; without one, none are.
+All through what plays: the compiled audio callback on a desk, and LiteRT on one thread. Times are processor time, taken
+in turns (`benchmarks.turns`). Voices are full ones: every partial of every voice sounds all the time, and few notes
+have as many. Other boards are worked out from ratios that are named in a TOML file, each with its source; without one,
+none are.
 
     [[board]]
     name = "Raspberry Pi 4"
@@ -46,6 +47,7 @@ REFRESH_HZ = 50  # notes a second of a voice whose knobs turn (device.worker.REF
 CALLBACK_SHARE, INFERENCE_SHARE = 0.5, 0.9
 BOARD_KEYS = {"name", "callback", "inference", "source"}
 HERE = "this machine"
+VOICES_OF_IT = 8  # device.engine.VOICES, which is not imported for a number: it compiles
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,8 @@ def _board(board: Board, content: Mapping[str, Any]) -> dict[str, Any]:
 def markdown(content: Mapping[str, Any]) -> str:
     """All figures as tables."""
     parts = [
-        f"{command.said(content['machine'])}; one thread, {content['rounds']} rounds in turns; medians of processor time, "
+        f"{command.said(content['machine'])}; one thread, {content['rounds']} rounds in turns; medians of processor "
+        "time, "
         f"with {100 * content['confidence']:g} % intervals."
     ]
     for head, axis, points in (
@@ -306,7 +309,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     for network in sorted(content["networks"], key=lambda one: (one["variant"], one["macs"])):
         ms = network["ms"][0]
         rows.append([
-            network["name"], f"{network['macs'] / 1e6:.1f}", f"{network['bytes'] / 1e3:.0f}", command.interval(network["ms"]),
+            network["name"], f"{network['macs'] / 1e6:.1f}", f"{network['bytes'] / 1e3:.0f}",
+            command.interval(network["ms"]),
             f"{network['macs'] / 1e6 / ms:.0f}",
             "–" if network["frames_ms"] is None else command.interval(network["frames_ms"]),
         ])  # fmt: skip
@@ -332,18 +336,16 @@ def page(content: Mapping[str, Any], picture: str) -> str:
 Made by `{content["command"]}` on {content["machine"]["date"]}. Run it on your machine; `--boards FILE.toml` works
 out another one from ratios that somebody measured or estimated there (`benchmarks/scaling.py` shows the form).
 
-What is timed is what plays: the compiled callback on a desk with full voices (every partial of every voice sounds all the
-time; a note of the bundles that ship has fewer), LiteRT's inference of a whole note, and of bundles
-all that a voice's frames take, one thread each. Times are
-processor time, so that what else the machine did is not in them, but for what it took of caches and clock.
+What is timed is what plays: the compiled callback on a desk with full voices (every partial of every voice sounds all
+the time; few notes have as many), LiteRT's inference of a whole note, and of bundles all that a voice's frames take; one
+thread. Times are processor time: what else the machine did is not in them, but for what it took of caches and memory.
 
 ![Cost against voices, partials, block and network]({picture})
 
-**Where it ends.** The callback may take {CALLBACK_SHARE:.0%} of a core, so that a block that takes twice its usual time is
-still ready. A voice whose knobs turn is given new frames {REFRESH_HZ} times a second, on another core, of which that may
-take {INFERENCE_SHARE:.0%}; where there is no time for that, frames come less often, and nothing else happens
-([realtime.md](realtime.md)). So both columns are limits of their own: of voices that are held, as many morph as the second says.
-The instrument itself stops at 8 voices (`device.engine.VOICES`), or 32 in `darkrack render`.
+**Where it ends.** The callback may take {CALLBACK_SHARE:.0%} of a core, so that a block that takes twice its usual
+time is still ready. A voice whose knobs turn is given new frames {REFRESH_HZ} times a second, on another core, of which
+that may take {INFERENCE_SHARE:.0%}; where there is no time for it, frames come less often, and nothing else happens
+([realtime.md](realtime.md)). The live instrument itself stops at {VOICES_OF_IT} voices.
 
 {tables}
 """
@@ -381,7 +383,7 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
         axis.set_ylim(bottom=0)
         if key == "block":
             axis.set_xscale("log", base=2)
-        axis.set_xticks(at, [str(one) for one in at])
+        axis.set_xticks(at, ["" if one == 2 else str(one) for one in at])  # 1 and 2 voices would overlap
     colours = {"float32": "#e45756", "dynamic_int8": "#4c78a8"}
     for variant in dict.fromkeys(network["variant"] for network in content["networks"]):
         colour = colours.get(variant, "#72b7b2")
@@ -402,8 +404,8 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
                 one["macs"] / 1e6, one["ms"][0], marker, color=colour, markersize=9, markeredgecolor="black",
                 label=one["name"],
             )  # fmt: skip
-    networks.set_xscale("log")
-    networks.set_yscale("log")
+    networks.set_xlim(left=0)
+    networks.set_ylim(bottom=0)
     networks.set_xlabel("million MACs a note")
     networks.set_ylabel("ms a note")
     networks.legend(fontsize=9, frameon=False)

@@ -1,8 +1,8 @@
 """Things timed side by side: a turn each in every round, so that what else the machine does falls on all alike.
 
-Time is the processor time of the process, all of its threads together. On a machine that others use as well, a call of
-half a second is interrupted for longer than it takes, and one of a tenth of a millisecond hardly ever: by the wall clock,
-such a machine would make what is slow look slower. What caches, clock and memory lose to others is in it all the same.
+Time is the processor time of the process, all of its threads together. On a machine that others use as well, a call
+of half a second is interrupted for longer than it takes, and one of a tenth of a millisecond hardly ever: by the wall
+clock, such a machine would make what is slow look slower. What caches and memory lose to others is in it all the same.
 
 A round's figure of a task is the median of its calls in that round; what is reported is the median over the rounds,
 and ratios are medians of ratios within rounds. Intervals are percentiles of the bootstrap over whole rounds (Efron and

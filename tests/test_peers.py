@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -136,7 +137,7 @@ def test_gansynth_makes_what_it_is_published_to_make() -> None:
     channels, inputs = gansynth.CHANNELS, 256 + 61
     assert channels == tuple(min(4096 >> n, 256) for n in range(1, 8))
     expected = inputs * 256 * 2 * 16 + 256 + 256 * 256 * 9 + 256
-    for before, after in zip(channels[:-1], channels[1:], strict=True):
+    for before, after in itertools.pairwise(channels):
         expected += (before + after) * after * 9 + 2 * after
     expected += 32 * 2 + 2
     network = gansynth.Generator().eval()

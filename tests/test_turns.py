@@ -35,7 +35,7 @@ def test_every_task_has_a_turn_in_every_round_and_the_order_moves_on(clock: Cloc
     tasks = {name: clock.task(1.0, log, name) for name in "abc"}
     taken = turns.taken_s(tasks, 2)  # type: ignore[arg-type]
     assert "".join(log) == "abc" + "bca" + "cab"  # the first round is not counted
-    assert {name: list(seconds) for name, seconds in taken.items()} == dict.fromkeys("abc", [1.0, 1.0])
+    assert {name: list(seconds) for name, seconds in taken.items()} == {name: [1.0, 1.0] for name in "abc"}
 
 
 def test_what_is_short_is_called_until_the_turn_is_over(clock: Clock) -> None:
