@@ -2,9 +2,10 @@
 
 Source: Engel, Agrawal, Chen, Gulrajani, Donahue and Roberts, "GANSynth: Adversarial Neural Audio Synthesis", ICLR
 2019, and the configuration `mel_prog_hires`, its best, that its repository publishes (magenta/magenta, in
-models/gansynth): z of 256 and 61 pitches pixel-normalised, a map of 2 x 16 (time x frequency), seven scales with 256, 256, 256, 256, 128,
-64 and 32 channels, two 3 x 3 convolutions each (one on the first, after the layer that makes the map), leaky ReLU and
-pixel norm after each, tanh at the end: 128 x 1024 cells, log magnitude and instantaneous frequency, 2048/512 at 16 kHz.
+models/gansynth): z of 256 and 61 pitches pixel-normalised, a map of 2 x 16 (time x frequency), seven scales with 256,
+256, 256, 256, 128, 64 and 32 channels, two 3 x 3 convolutions each (one on the first, after the layer that makes the
+map), leaky ReLU and pixel norm after each, tanh at the end: 128 x 1024 cells, log magnitude and instantaneous
+frequency, 2048/512 at 16 kHz.
 
 DarkGAN's generator (`train.darkgan`) comes from this one. Here frequency stands before time, as there. The mel scale is
 left out on the way back to audio.

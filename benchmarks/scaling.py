@@ -47,7 +47,6 @@ REFRESH_HZ = 50  # notes a second of a voice whose knobs turn (device.worker.REF
 CALLBACK_SHARE, INFERENCE_SHARE = 0.5, 0.9
 BOARD_KEYS = {"name", "callback", "inference", "source"}
 HERE = "this machine"
-VOICES_OF_IT = 8  # device.engine.VOICES, which is not imported for a number: it compiles
 
 
 @dataclass(frozen=True)
@@ -330,6 +329,8 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 def page(content: Mapping[str, Any], picture: str) -> str:
     """docs/scaling.md."""
+    from device.engine import VOICES as LIVE_VOICES
+
     tables = markdown(content)
     return f"""# Scaling
 
@@ -337,15 +338,16 @@ Made by `{content["command"]}` on {content["machine"]["date"]}. Run it on your m
 out another one from ratios that somebody measured or estimated there (`benchmarks/scaling.py` shows the form).
 
 What is timed is what plays: the compiled callback on a desk with full voices (every partial of every voice sounds all
-the time; few notes have as many), LiteRT's inference of a whole note, and of bundles all that a voice's frames take; one
-thread. Times are processor time: what else the machine did is not in them, but for what it took of caches and memory.
+the time; few notes have as many), LiteRT's inference of a whole note, and of bundles all that a voice's frames take;
+one thread. Times are processor time: what else the machine did is not in them, but for what it took of caches and
+memory.
 
 ![Cost against voices, partials, block and network]({picture})
 
 **Where it ends.** The callback may take {CALLBACK_SHARE:.0%} of a core, so that a block that takes twice its usual
 time is still ready. A voice whose knobs turn is given new frames {REFRESH_HZ} times a second, on another core, of which
 that may take {INFERENCE_SHARE:.0%}; where there is no time for it, frames come less often, and nothing else happens
-([realtime.md](realtime.md)). The live instrument itself stops at {VOICES_OF_IT} voices.
+([realtime.md](realtime.md)). The live instrument itself stops at {LIVE_VOICES} voices.
 
 {tables}
 """
