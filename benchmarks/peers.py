@@ -668,7 +668,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     for row in rows:
         cells = [_cell(row["figures"].get(kind)) for kind in KINDS]
         cost.append(
-            [row["name"], row["runtime"], *cells, f"{row['step_ms']:.3g}" if row["step_ms"] else "any"]
+            [row["name"], row["runtime"], *cells, command.digits(row["step_ms"]) if row["step_ms"] else "any"]
         )
     against = [["peer", "runtime", *(HEADS[kind] for kind in KINDS)]]
     against += [
