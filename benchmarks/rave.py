@@ -99,7 +99,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        return x + self.near(F.leaky_relu(self.far(F.leaky_relu(x, SLOPE)), SLOPE))
+        beside: Tensor = self.near(F.leaky_relu(self.far(F.leaky_relu(x, SLOPE)), SLOPE))
+        return x + beside
 
 
 class Noise(nn.Module):
@@ -171,7 +172,8 @@ class Synthesis(nn.Module):
 
     def forward(self, bands: Tensor) -> Tensor:
         """See the class."""
-        return self.filter(bands).transpose(1, 2).reshape(len(bands), -1)
+        made: Tensor = self.filter(bands)
+        return made.transpose(1, 2).reshape(len(bands), -1)
 
 
 def bank(bands: int, *, synthesis: bool) -> np.ndarray:
@@ -225,5 +227,5 @@ def filtered_noise(level: Tensor, samples: int) -> Tensor:
         response = response[..., (length - samples) // 2 :][..., :samples]
     noise = torch.rand(*level.shape[:-1], samples) * 2 - 1
     size = 2 * samples
-    made = torch.fft.irfft(torch.fft.rfft(noise, size) * torch.fft.rfft(response, size), size)
+    made: Tensor = torch.fft.irfft(torch.fft.rfft(noise, size) * torch.fft.rfft(response, size), size)
     return made[..., :samples]

@@ -246,7 +246,7 @@ def _network(name: str, bundle: str | None, variant: str, macs: int, model: byte
 
 
 def _here() -> Board:
-    return Board(HERE, (1.0, 1.0), (1.0, 1.0), "measured")
+    return Board(HERE, (1.0, 1.0), (1.0, 1.0), f"a line through what {VOICES[0]} to {VOICES[-1]} voices took")
 
 
 def _board(board: Board, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -350,6 +350,17 @@ that may take {INFERENCE_SHARE:.0%}; where there is no time for it, frames come 
 ([realtime.md](realtime.md)). The live instrument itself stops at {LIVE_VOICES} voices.
 
 {tables}
+
+## Kernels
+
+`make kernels` times each kernel alone (`benchmarks/kernels.py`), by processor time, keeps the figures in `out/kernels` and
+puts them beside those of the times before. A single one, and any two of the past:
+
+    python -m pytest benchmarks/kernels.py -k voice --benchmark-timer time.process_time
+    pytest-benchmark --storage out/kernels list
+    pytest-benchmark --storage out/kernels compare 0001 0004 --group-by name --columns median,iqr,rounds
+
+Each file there names machine, commit and date, and is JSON. `make test` runs every kernel once and times none.
 """
 
 
