@@ -353,8 +353,8 @@ that may take {INFERENCE_SHARE:.0%}; where there is no time for it, frames come 
 
 ## Kernels
 
-`make kernels` times each kernel alone (`benchmarks/kernels.py`), by processor time, keeps the figures in `out/kernels` and
-puts them beside those of the times before. A single one, and any two of the past:
+`make kernels` times each kernel alone (`benchmarks/kernels.py`), by processor time, keeps the figures in `out/kernels`
+and puts them beside those of the times before. A single one, and any two of the past:
 
     python -m pytest benchmarks/kernels.py -k voice --benchmark-timer time.process_time
     pytest-benchmark --storage out/kernels list
