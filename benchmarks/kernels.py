@@ -3,7 +3,7 @@ r"""Each kernel on its own, with a history: run by pytest-benchmark (`make kerne
     python -m pytest benchmarks/kernels.py -k voice              # one of them
     python -m pytest benchmarks/kernels.py --benchmark-timer time.process_time --benchmark-autosave \
         --benchmark-storage out/kernels
-    pytest-benchmark --storage out/kernels compare --group-by name --columns median,iqr,rounds
+    PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 pytest-benchmark --storage out/kernels compare --group-by name
 
 docs/scaling.md says how to read the history. `tests/test_kernels.py` runs every one of them once, untimed.
 """
