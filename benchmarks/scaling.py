@@ -361,8 +361,8 @@ and puts them beside those of the times before. A single one, and any two of the
     export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
     pytest-benchmark --storage out/kernels compare 0001 0004 --group-by name --columns median,iqr,rounds
 
-(The variable keeps out a plugin that comes with the converter and stops pytest 9.) Each file there names machine, commit
-and date, and is JSON. `make test` runs every kernel once and times none.
+(The variable keeps out a plugin that comes with the converter and stops pytest 9.) Each file there names machine,
+commit and date, and is JSON. `make test` runs every kernel once and times none.
 """
 
 
