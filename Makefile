@@ -9,7 +9,7 @@ BIN := .venv/bin
 BUNDLES := $(wildcard models/*.rack)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench check test hardware schematic budget kicad ngspice system clean
+.PHONY: help demo bench peers scaling kernels check test hardware schematic budget kicad ngspice system clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,22 @@ demo: .venv/base.stamp  ## hear it: set up .venv without torch, write out/demo.w
 
 bench: .venv/base.stamp  ## measure inference and voices on this machine with the bundles in models/
 	$(BIN)/darkrack bench $(BUNDLES)
+
+# fluidsynth takes part with a SoundFont:  make peers SOUNDFONT=FILE.sf2
+peers: .venv/dev.stamp  ## measure the bundles in models/ beside RAVE, DDSP, GANSynth, DarkGAN (ten minutes each)
+	for bundle in $(BUNDLES); do \
+		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers $$bundle $(if $(SOUNDFONT),--soundfont $(SOUNDFONT)) \
+			|| exit 1; \
+	done
+
+scaling: .venv/dev.stamp  ## measure what voices, partials, blocks and networks cost; writes out/scaling.md and .png
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scaling $(BUNDLES) --out out/scaling.md --json out/scaling.json
+
+# The plugin that the tests leave out (pyproject.toml) would stop the second line as well.
+kernels: .venv/dev.stamp  ## time each kernel alone, keep it in out/kernels, and compare with the last time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/kernels.py --benchmark-timer time.process_time \
+		--benchmark-storage out/kernels --benchmark-autosave --benchmark-quiet
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/pytest-benchmark --storage out/kernels compare --group-by name --columns median,iqr,rounds
 
 check: .venv/dev.stamp  ## formatting, lint and types
 	$(BIN)/ruff format --check .
