@@ -22,7 +22,7 @@ from training import write_recipe
 
 from compress import quantize
 from compress.export import compact, to_onnx, to_tflite
-from compress.prove import snr_db
+from device.inference import snr_db
 from compress.quantize import FLOAT32, Margins, Measured, choose
 from device.errors import DarkrackError
 from device.generator import OUTPUT, Network

@@ -14,7 +14,7 @@ from training import GROWING, RECIPE, train_run, write_set
 
 import darkrack
 from compress import export
-from compress.prove import snr_db
+from device.inference import snr_db
 from device import bundle
 from device.errors import DarkrackError
 from device.generator import Asked, Generator, trained_pitch
