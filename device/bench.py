@@ -42,6 +42,7 @@ VOICES = 8
 LOWEST_KEY = 36  # the lowest note of the trained range has the most partials
 SOFT_EDGE = 0.85  # the voices fade what lies above this share of the limit
 FIT_SHARE = 0.7  # of a core that voices may take; what is left is for what a block takes more than on average
+DRAWN_BINS = 4  # of the histogram's 1 % in one that is drawn
 STRETCH_S = 5.0  # of the sustained run, between two looks at the sensors
 
 INFERENCE, VOICE, CALLBACK, PROGRAM, START, SUSTAINED = (
@@ -57,9 +58,13 @@ PARTS = (INFERENCE, VOICE, CALLBACK, PROGRAM, START, SUSTAINED)
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: rounds of everything, and how long its parts are."""
+    """How much is measured: rounds of everything, and how long its parts are.
+
+    No round is begun, once there are LEAST_ROUNDS, that by the last one's time would end after ``limit_s``.
+    """
 
     rounds: int
+    limit_s: float
     notes: Budget
     voices_s: float  # of sound
     callback_s: float
@@ -69,10 +74,20 @@ class Effort:
 
 
 # Five rounds are the fewest for which two runs of the same thing are told apart less than once in a hundred times.
-QUICK = Effort(5, Budget(200, 1.0), 0.5, 0.3, (128,), realtime.Lengths(1.2, 1.2, 0, 0, midi=1.2), 10.0)
-FULL = Effort(
-    12, Budget(1000, 10.0), 2.0, 2.0, BLOCKS_FRAMES, realtime.Lengths(6.0, 6.0, 0, 0, midi=6.0), 600.0
+QUICK = Effort(
+    5, 90.0, Budget(200, 1.0), 0.5, 0.3, (128,), realtime.Lengths(1.2, 2.4, 0, 0, midi=1.2), sustained_s=10.0
 )
+FULL = Effort(
+    12,
+    math.inf,
+    Budget(1000, 10.0),
+    2.0,
+    2.0,
+    BLOCKS_FRAMES,
+    realtime.Lengths(6.0, 6.0, 0, 0, midi=6.0),
+    sustained_s=600.0,
+)
+LEAST_ROUNDS = 3  # of a machine that is too busy for more
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,6 +178,10 @@ def _check_options(args: argparse.Namespace) -> None:
         raise DarkrackError("--sustained", "1 to 86400 seconds", f"{args.sustained:g}")
     if not args.bundle and (args.png or args.row or (args.compare and args.json)):
         raise DarkrackError("--png, --row, --json", "bundles to measure", "none of them", "leave it out")
+    if args.png is not None and INFERENCE not in args.parts:
+        raise DarkrackError(
+            "--png", "times of inference to draw", "--parts without it", "add inference to --parts"
+        )
     if args.png is not None and args.png.suffix.lower() != ".png":
         raise DarkrackError(f"--png {args.png}", "a name that ends in .png", args.png.suffix or "no ending")
 
@@ -249,11 +268,20 @@ def measure_all(
     whole_s = effort.sustained_s if sustained_s is None else sustained_s
     if CALLBACK in parts or PROGRAM in parts:
         realtime.render_full(realtime.BLOCK_FRAMES, 0.01)  # compiled before anything is timed
+    if START in parts and PROGRAM not in parts:
+        start()  # compiles, the first time on a machine
+        starts_s.clear()
+    began_s, rounds = time.monotonic(), 0
     with tqdm(total=effort.rounds * len(tasks(0)), desc="rounds", disable=None) as progress:
-        for number in range(effort.rounds):
-            for task in tasks(number):
+        while rounds < effort.rounds:
+            round_s = time.monotonic()
+            for task in tasks(rounds):
                 task()
                 progress.update()
+            rounds += 1
+            now_s = time.monotonic()
+            if rounds >= LEAST_ROUNDS and now_s - began_s + (now_s - round_s) > effort.limit_s:
+                break
     stretches = []
     if SUSTAINED in parts:
         with tqdm(total=round(whole_s), desc="sustained", unit=" s", disable=None) as progress:
@@ -269,7 +297,8 @@ def measure_all(
         "format": FORMAT,
         "date": datetime.date.today().isoformat(),
         "quick": quick,
-        "rounds": effort.rounds,
+        "rounds": rounds,
+        "rounds_wanted": effort.rounds,
         "machine": {
             "processor": processor(),
             "cores": os.cpu_count(),
@@ -426,8 +455,8 @@ def _start_row(starts_s: Sequence[float]) -> dict[str, Any]:
         "missed": 0,
         "constant_ms": None,
         "all_ms": _spread([1e3 * one for one in starts_s]),
-        # The kernel counts a process's age in hundredths, and the sound comes in blocks.
-        "figures": {"p50": measured(starts_s, "s", 0.02)},
+        # The kernel counts a process's age in hundredths of a second, and the sound comes in blocks.
+        "figures": {"p50": measured([1e3 * one for one in starts_s], "ms", 20.0)},
     }
 
 
@@ -569,7 +598,9 @@ def _lines(document: comparison.Document) -> Iterator[str]:
         yield f"A NOISY MACHINE: {'; '.join(quiet['noise'])}"
     else:
         yield "a quiet machine"
-    yield f"{document['rounds']} rounds; in brackets what they range over"
+    wanted = document["rounds_wanted"]
+    less = f" (of {wanted}: too busy for more)" if document["rounds"] < wanted else ""
+    yield f"{document['rounds']} rounds{less}; in brackets what they range over"
     if document["inference"]:
         yield from _inference_lines(document["inference"])
     yield from document["not_present"]
@@ -682,7 +713,7 @@ def _sustained_lines(found: Mapping[str, Any]) -> Iterator[str]:
 def _ranged(figure: Mapping[str, Any]) -> str:
     value, low, high = figure["value"], figure["low"], figure["high"]
     digits = max(2 - math.floor(math.log10(max(value, 1e-3))), 0)
-    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:
@@ -698,7 +729,7 @@ def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> I
 
 ROW_HEADS = (
     "board", "processor, cores", "bundle, variant", "a note's frames p50 (p99), ms", "peak memory, MB",
-    "start to first sound, s", "gate to first sample, ms", "knob, ms", "margin of a block of 128", "voices",
+    "start to first sound, ms", "gate to first sample, ms", "knob, ms", "margin of a block of 128", "voices",
     "morphs a second", "measured",
 )  # fmt: skip
 
@@ -742,43 +773,46 @@ def draw(path: Path, document: comparison.Document) -> None:
     """Draw how long notes took, as histogram and cumulative distribution; PNG, atomically."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     rows = document["inference"]
-    if not rows:
-        raise DarkrackError(
-            "--png", "times of inference to draw", "none", "leave --parts out, or add inference to it"
-        )
     colours = ("#1f77b4", "#d1495b", "#2e933c", "#8a5fbf", "#e08e1b", "#3aa6b9", "#7a7a7a", "#a0522d")
     figure = Figure(figsize=(12, 5.4), layout="constrained")
     FigureCanvasAgg(figure)
     shape, along = figure.subplots(1, 2, sharex=True)
     for n, one in enumerate(rows):
         counts = np.asarray(one["histogram"]["counts"], float)
-        edges = one["histogram"]["first_ms"] * one["histogram"]["ratio"] ** np.arange(len(counts) + 1)
+        ratio, first_ms = one["histogram"]["ratio"], one["histogram"]["first_ms"]
+        edges = first_ms * ratio ** np.arange(len(counts) + 1)
+        wide = np.add.reduceat(counts, np.arange(0, len(counts), DRAWN_BINS)) / counts.sum()
+        wide_edges = first_ms * ratio ** (DRAWN_BINS * np.arange(len(wide) + 1))
         threads = f", {one['threads']} threads" if one["threads"] > 1 else ""
         name = f"{one['bundle']}, {one['variant']}, {one['runtime']}{threads}"
         style = {"color": colours[n % len(colours)], "linestyle": ("-", "--", ":")[n // len(colours) % 3]}
-        shares = counts / counts.sum()
-        shape.stairs(100 * shares, edges, fill=False, linewidth=1.6, label=name, **style)
-        reached = np.concatenate([[0.0], np.cumsum(shares)])
+        shape.stairs(100 * wide, wide_edges, fill=True, alpha=0.12, color=style["color"])
+        shape.stairs(100 * wide, wide_edges, linewidth=1.4, label=name, **style)
+        reached = np.concatenate([[0.0], np.cumsum(counts / counts.sum())])
         # Every bin's share is reached at its end; the very last is beyond any end of this axis.
         along.plot(edges, np.clip(reached, 1e-9, 1 - 1e-9), linewidth=1.6, drawstyle="steps-post", **style)
     shape.set_xscale("log")
     shape.set_xlabel("a note's frames (ms)")
-    shape.set_ylabel("notes in bins of 1 % (%)")
+    shape.set_ylabel(f"share of the notes, bins of {DRAWN_BINS} % (%)")
     shape.set_title("histogram", loc="left")
+    shape.set_ylim(bottom=0)
     along.set_yscale("logit")
     ticks = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
     along.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
     along.yaxis.minorticks_off()
     along.set_ylim(0.005, 0.9995)
     along.set_xlabel("a note's frames (ms)")
-    along.set_title("took no longer", loc="left")
+    along.set_title("cumulative distribution", loc="left")
+    along.set_ylabel("share of the notes that took no longer")
     for axis in (shape, along):
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(lambda value, _place: f"{value:g}")
-        axis.xaxis.set_minor_formatter(lambda value, _place: f"{value:g}")
-        axis.tick_params(axis="x", which="both", labelsize=8)
-        axis.grid(True, which="both", color="#dddddd", linewidth=0.6)
+        axis.grid(True, color="#dddddd", linewidth=0.6)
+        axis.set_axisbelow(True)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
     figure.legend(loc="outside lower center", ncols=1 + (len(rows) > 1), frameon=False, fontsize=9)

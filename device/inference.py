@@ -220,8 +220,18 @@ def _round(subject: Subject, budget: Budget, frames: bool, energy: bool) -> Roun
     if subject.runtime == LITERT:
         morph_ms = _morph_ms(bundle, made, min(MORPH_NOTES, few))
     return Round(
-        import_ms, load_ms, first_ms, tuple(notes_ms), again_ms, slice_ms, morph_ms, base_bytes, peak_bytes, spent, heard
-    )  # fmt: skip
+        import_ms=import_ms,
+        load_ms=load_ms,
+        first_ms=first_ms,
+        notes_ms=tuple(notes_ms),
+        again_ms=again_ms,
+        slice_ms=slice_ms,
+        morph_ms=morph_ms,
+        base_bytes=base_bytes,
+        peak_bytes=peak_bytes,
+        energy_j=spent,
+        frames=heard,
+    )
 
 
 def controls(bundle: Bundle) -> tuple[FloatArray, FloatArray, float]:

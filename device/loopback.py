@@ -187,10 +187,10 @@ def place(recorded: Array, tone: Array) -> tuple[float, int, float]:
     )
     strength = np.abs(cross)
     white = cross / np.maximum(strength, 1e-6 * max(float(strength.max()), 1e-30)) * window
-    like: Doubles = np.fft.irfft(white, size * FINER)[: len(recorded) * FINER]
-    peak = int(np.argmax(np.abs(like)))
+    like: Doubles = np.fft.irfft(white, size * FINER)  # goes round: what is before 0 stands at its end
+    peak = int(np.argmax(np.abs(like[: len(recorded) * FINER])))
     sign = 1 if like[peak] > 0 else -1
-    before, at, after = (abs(float(like[np.clip(peak + n, 0, len(like) - 1)])) for n in (-1, 0, 1))
+    before, at, after = (abs(float(like[(peak + n) % len(like)])) for n in (-1, 0, 1))
     curve = before - 2 * at + after
     offset = 0.5 * (before - after) / curve if curve < 0 else 0.0
     elsewhere = float(np.sqrt(np.mean(like**2)))

@@ -508,11 +508,12 @@ def sustain(
 
             before, began_s = seen(), time.monotonic()
             last_s = began_s
-            while (now_s := time.monotonic()) - began_s < seconds:
+            while last_s - began_s < seconds:
                 time.sleep(min(0.05, every_s))
                 supervisor.watch(time.monotonic_ns())
                 supervisor.fetch()
-                if now_s - last_s < every_s:
+                now_s = time.monotonic()
+                if now_s - last_s < every_s and now_s - began_s < seconds:
                     continue
                 after = seen()
                 more = {name: after[0][name] - before[0][name] for name in names}
