@@ -73,9 +73,8 @@ class Effort:
     sustained_s: float
 
 
-# Five rounds are the fewest for which two runs of the same thing are told apart less than once in a hundred times.
 QUICK = Effort(
-    5, 90.0, Budget(200, 1.0), 0.5, 0.3, (128,), realtime.Lengths(1.2, 2.4, 0, 0, midi=1.2), sustained_s=10.0
+    6, 90.0, Budget(200, 1.0), 0.5, 0.3, (128,), realtime.Lengths(1.2, 2.4, 0, 0, midi=1.2), sustained_s=10.0
 )
 FULL = Effort(
     12,
@@ -87,7 +86,7 @@ FULL = Effort(
     realtime.Lengths(6.0, 6.0, 0, 0, midi=6.0),
     sustained_s=600.0,
 )
-LEAST_ROUNDS = 3  # of a machine that is too busy for more
+LEAST_ROUNDS = comparison.FEWEST  # of a machine that is too busy for more
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,11 +1,16 @@
 """Figures that come in rounds, the interval that a run states for each, and two runs of `darkrack bench` side by side.
 
-Everything that is measured is measured in several rounds, and all kinds of it in turn, so that whatever else happens on
-the machine falls on all of them alike. A run states the range of its rounds. Two runs differ where their ranges lie
-apart, which says nothing about distributions and assumes nothing of them: if two runs of n rounds measured the same
-thing, all 2 n rounds would be in any order with equal chance, and C(2 n, n) choices of which are whose leave them apart
-in two: .8 % of the time for 5 rounds. With more rounds the outermost are left away as long as that chance stays under
-CHANCE (`left_away`).
+Everything that is measured is measured in several rounds, and all kinds of it in turn, so that whatever else happens
+on the machine falls on all of them alike. A run states a range for each figure, and two runs differ where their ranges
+lie apart. The range is that of the rounds, and some more:
+
+- If two runs of n rounds measured the same thing, all 2 n rounds would be in any order with equal chance, and two of
+  the C(2 n, n) choices of which are whose lie apart: .2 % for 6 rounds, whatever the distribution. With many rounds the
+  outermost are left away as long as that chance stays under CHANCE (`left_away`).
+- With fewer rounds than 6 that chance is larger (10 % for 3), and rounds of one run are more alike than those of two,
+  for what else the machine does lasts longer than a round. So the range is stretched at both ends by a share of itself,
+  on a logarithmic scale (`stretch`). For rounds that are normal, uniform, exponential or of Student's t with 2 degrees
+  of freedom, runs of the same thing then lie apart less than once in a hundred times (tests/test_comparison.py).
 """
 
 from __future__ import annotations
@@ -24,6 +29,9 @@ from device.files import read_bytes
 FORMAT = 1  # of the JSON; raised when an old reader would misunderstand a new file
 KIND = "darkrack bench"
 CHANCE = 0.01  # that two runs of the same thing are told apart
+FEWEST = 3  # rounds that say anything
+STRETCH = {1: 0.0, 2: 0.0, 3: 1.0, 4: 0.5}  # by the number of rounds
+STRETCH_MORE = 0.25  # for more of them
 LIMIT_BYTES = 64 << 20
 
 Document = Mapping[str, Any]
@@ -49,22 +57,28 @@ def mistaken(rounds: int, away: int = 0) -> float:
     return 2 * ways / math.comb(2 * n, n)
 
 
+def stretch(rounds: int) -> float:
+    """How much of the range, in logarithms, it is widened by at either end."""
+    return STRETCH.get(rounds, STRETCH_MORE)
+
+
 def measured(rounds: Sequence[float], unit: str, step: float = 0.0, better: str = "lower") -> dict[str, Any]:
     """A figure as the JSON has it: the median of its rounds, and the range that the run states for it.
 
-    ``step`` is what the measurement itself cannot tell apart (a sample, a bin, the timer's resolution): the range
-    reaches half of it further at both ends. ``better`` is "lower" or "higher".
+    ``step`` is what the measurement itself cannot tell apart (a sample, a bin, the timer's resolution): each end of the
+    range is half of it further out. ``better`` is "lower" or "higher".
     """
     ordered = sorted(float(one) for one in rounds)
     n, away = len(ordered), left_away(len(ordered))
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-    low, high = ordered[away], ordered[n - 1 - away]
+    low, high = max(ordered[away] - step / 2, 0.0), ordered[n - 1 - away] + step / 2
+    wider = (high / low) ** stretch(n) if low > 0 else 1.0
     return {
         "unit": unit,
         "better": better,
         "value": rounded(middle),
-        "low": rounded(max(low - step / 2, 0.0)),
-        "high": rounded(high + step / 2),
+        "low": rounded(low / wider),
+        "high": rounded(high * wider),
         "rounds": [rounded(one) for one in rounds],
     }
 
@@ -95,7 +109,7 @@ NOISE = "noise"
 
 
 def compare(a: Document, b: Document) -> list[Row]:
-    """Every figure that both runs have, in A's order; only those of more than one round say anything but noise."""
+    """Every figure that both runs have, in A's order; those of fewer than FEWEST rounds are noise."""
     theirs = dict(_figures(b))
     rows = []
     for what, one in _figures(a):
@@ -107,7 +121,7 @@ def compare(a: Document, b: Document) -> list[Row]:
         ratio = other["value"] / one["value"]
         low = other["low"] / one["high"] if one["high"] > 0 else 0.0
         high = other["high"] / one["low"] if one["low"] > 0 else math.inf
-        once = min(len(one["rounds"]), len(other["rounds"])) < 2
+        few = min(len(one["rounds"]), len(other["rounds"])) < FEWEST
         rows.append(
             Row(
                 what,
@@ -117,14 +131,14 @@ def compare(a: Document, b: Document) -> list[Row]:
                 ratio,
                 low,
                 high,
-                _verdict(one, low, high, once),
+                _verdict(one, low, high, few),
             )
         )
     return rows
 
 
-def _verdict(one: Mapping[str, Any], low: float, high: float, once: bool) -> str:
-    if once or low <= 1 <= high:
+def _verdict(one: Mapping[str, Any], low: float, high: float, few: bool) -> str:
+    if few or low <= 1 <= high:
         return NOISE
     less = {"ms": "faster", "s": "faster"}.get(one["unit"], "less")
     more = {"ms": "slower", "s": "slower"}.get(one["unit"], "more")
@@ -173,13 +187,11 @@ def compared(a: Document, b: Document, names: tuple[str, str]) -> str:
             f"{row.what:<{width}} {row.a:>10.5g} {row.b:>10.5g} {row.unit:<6} {row.ratio:>6.3f}  "
             f"{row.low:>6.3f} {row.high:>6.3f}  {row.verdict}"
         )
-    fewest = min(len(figure["rounds"]) for one in (a, b) for _, figure in _figures(one))
     told = sum(row.verdict == NOISE for row in rows)
     lines += [
         "",
-        f"{told} of {len(rows)} within what the runs state: noise. Of figures that are the same, "
-        f"{100 * mistaken(fewest, left_away(fewest)):.1f} % would be taken for different ones"
-        f" ({fewest} rounds), if only the order of rounds were chance.",
+        f"{told} of {len(rows)} are noise: B / A may be 1 within the ranges that the two runs state. "
+        f"Of figures that are the same, fewer than one in {1 / CHANCE:.0f} are taken for different ones.",
     ]
     return "\n".join(lines)
 
