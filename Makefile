@@ -17,8 +17,10 @@ help:  ## list the targets
 demo: .venv/base.stamp  ## hear it: set up .venv without torch, write out/demo.wav and out/demo.png
 	$(BIN)/darkrack demo
 
-bench: .venv/base.stamp  ## measure inference and voices on this machine with the bundles in models/
-	$(BIN)/darkrack bench $(BUNDLES)
+# make bench BENCH="--quick --json out/bench.json --png out/bench.png"
+BENCH ?= --json out/bench.json --png out/bench.png
+bench: .venv/base.stamp  ## measure this machine with the bundles in models/: half an hour; BENCH=--quick two minutes
+	$(BIN)/darkrack bench $(BUNDLES) $(BENCH)
 
 check: .venv/dev.stamp  ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -41,6 +41,8 @@ VOICE_BLOCK_FRAMES = 256  # of the voices' kernel alone: 5.3 ms
 VOICES = 8
 LOWEST_KEY = 36  # the lowest note of the trained range has the most partials
 SOFT_EDGE = 0.85  # the voices fade what lies above this share of the limit
+# Of the module's converter, PCM5102A with FLT low: 20 / fs (TI, data sheets of the PCM51xx family, normal filter).
+CONVERTER_MS = 20 / SAMPLE_RATE_HZ * 1e3
 FIT_SHARE = 0.7  # of a core that voices may take; what is left is for what a block takes more than on average
 DRAWN_BINS = 4  # of the histogram's 1 % in one that is drawn
 STRETCH_S = 5.0  # of the sustained run, between two looks at the sensors
@@ -126,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audio",
         metavar="DEVICE",
-        help="device of --loopback: its name or part of it (default: the system's)",
+        help="device of --loopback, or part of its name (default: the system's); beside bundles: say what it buffers",
     )
     parser.add_argument(
         "--block", type=int, choices=BLOCKS_FRAMES, default=128, metavar="FRAMES",
@@ -153,9 +155,15 @@ def run(args: argparse.Namespace) -> None:
         if path is not None and path.is_dir():
             raise DarkrackError(str(path), "the name of a file", "a folder")
     document = measure_all(
-        [bundles.read(path) for path in args.bundle], args.threads, args.variant, args.parts,
-        QUICK if args.quick else FULL, quick=args.quick, sustained_s=args.sustained,
-    )  # fmt: skip
+        [bundles.read(path) for path in args.bundle],
+        args.threads,
+        args.variant,
+        args.parts,
+        QUICK if args.quick else FULL,
+        quick=args.quick,
+        sustained_s=args.sustained,
+        device=args.audio,
+    )
     print(table(document))
     if args.row:
         print(f"\n{row(document, args.row)}")
@@ -205,10 +213,12 @@ def measure_all(
     *,
     quick: bool,
     sustained_s: float | None = None,
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Measure ``parts`` and return the document that --json writes; all but the inference is of the first bundle."""
     from tqdm import tqdm
 
+    output = None if device is None else _output(device)
     providers, absent = inference.runtimes()
     subjects = inference.subjects(read, threads, variants, providers)
     without = [bundle.path.name for bundle in read if not inference.has_onnx(bundle)]
@@ -229,7 +239,7 @@ def measure_all(
     def infer(subject: Subject, number: int) -> None:
         if subject not in inferred:  # it turned out that it cannot be used
             return
-        found = inference.measure(subject, effort.notes, frames=number == 0, energy=number == 0)
+        found = inference.measure(subject, effort.notes, frames=number == 0)
         if isinstance(found, str):
             absent.append(found)
             del inferred[subject]
@@ -322,8 +332,17 @@ def measure_all(
             *([_start_row(starts_s)] if starts_s else []),
             *(one for program in programs if program.rounds for one in _program_rows(program)),
         ],
+        "output": output,
         "sustained": _sustained(stretches) if stretches else None,
     }
+
+
+def _output(device: str) -> dict[str, Any]:
+    """What a real device adds to an answer, as PortAudio states it; DarkrackError where it is not there."""
+    from device import loopback
+
+    name, stated_ms = loopback.stated(device, realtime.BLOCK_FRAMES)
+    return {"device": name, "block_frames": realtime.BLOCK_FRAMES, "stated_ms": rounded(stated_ms)}
 
 
 def _inference_row(
@@ -606,7 +625,7 @@ def _lines(document: comparison.Document) -> Iterator[str]:
     sensor = machine["energy_sensor"]
     if sensor is None and document["inference"]:
         yield "energy: no sensor that can be read (RAPL, hwmon)"
-    yield from _program_lines(document["program"])
+    yield from _program_lines(document["program"], document["output"])
     yield from _render_lines(document)
     if document["sustained"]:
         yield from _sustained_lines(document["sustained"])
@@ -652,7 +671,7 @@ def _inference_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "a morph: network and decoding, up to what a voice plays; of one core, for all voices together"
 
 
-def _program_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _program_lines(rows: Sequence[Mapping[str, Any]], output: Mapping[str, Any] | None) -> Iterator[str]:
     if not rows:
         return
     yield "\nthe whole program (`darkrack play --profile sim`, on its paced output; what a device buffers comes on top)"
@@ -674,6 +693,16 @@ def _program_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         "MIDI: three bytes written to a pair of the kernel's terminals, of which one is the program's DIN line; "
         "31250 baud take 0.96 ms more"
     )
+    filtered = f"{CONVERTER_MS:.2f} ms (the filter of a PCM5102A)"
+    if output is None:
+        yield f"at the jack: what the device buffers (--audio DEVICE says it) and {filtered} later"
+        return
+    told = f"{output['stated_ms']:.2f} ms (what {output['device']} says that it buffers)"
+    for one in rows:
+        if one["what"].startswith("gate") and one["block_frames"] == output["block_frames"]:
+            ms = one["figures"]["p50"]["value"]
+            whole_ms = ms + output["stated_ms"] + CONVERTER_MS
+            yield f"gate to jack: {ms:.2f} + {told} + {filtered} = {whole_ms:.2f} ms"
 
 
 def _render_lines(document: comparison.Document) -> Iterator[str]:

@@ -137,12 +137,12 @@ def has_onnx(bundle: Bundle) -> bool:
     return any(member in bundle.files for member in ONNX_MEMBERS.values())
 
 
-def measure(subject: Subject, budget: Budget, frames: bool, energy: bool) -> Round | str:
+def measure(subject: Subject, budget: Budget, frames: bool) -> Round | str:
     """One round in a process of its own; in words why not, where a runtime is there but cannot be used."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(
-        target=run_inference, args=(subject, budget, frames, energy, theirs), daemon=True, name="inference"
+        target=run_inference, args=(subject, budget, frames, theirs), daemon=True, name="inference"
     )
     process.start()
     theirs.close()
@@ -164,11 +164,11 @@ def measure(subject: Subject, budget: Budget, frames: bool, energy: bool) -> Rou
     return answer
 
 
-def run_inference(subject: Subject, budget: Budget, frames: bool, energy: bool, answer: Connection) -> None:
+def run_inference(subject: Subject, budget: Budget, frames: bool, answer: Connection) -> None:
     """Body of that process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     try:
-        answer.send(_round(subject, budget, frames, energy))
+        answer.send(_round(subject, budget, frames))
     except _NotPresentError as error:
         answer.send(str(error))
     except DarkrackError as error:
@@ -179,7 +179,7 @@ class _NotPresentError(Exception):
     """A runtime that says it is there and does not run."""
 
 
-def _round(subject: Subject, budget: Budget, frames: bool, energy: bool) -> Round:
+def _round(subject: Subject, budget: Budget, frames: bool) -> Round:
     bundle = bundles.read(subject.path, replay=False)  # the parent has replayed it
     manifest = bundle.manifest
     z, labels, pitch_midi = controls(bundle)
@@ -213,7 +213,7 @@ def _round(subject: Subject, budget: Budget, frames: bool, energy: bool) -> Roun
     slice_ms = morph_ms = None
     if subject.runtime == LITERT and manifest.slice is not None:
         slice_ms = _slice_ms(bundle, subject, few)
-    spent = _energy_j(lambda: note_ms(0)) if energy else None
+    spent = _energy_j(lambda: note_ms(0))
     heard = None
     if frames:
         heard = np.stack([made(asked) for asked in quality_notes(bundle)])

@@ -67,8 +67,27 @@ def measure(device: str | None, block_frames: int) -> Loopback:
     return heard(name, block_frames, stated_ms, duplex)
 
 
+def stated(device: str | None, block_frames: int) -> tuple[str, float]:
+    """An output's name, and its latency in ms as PortAudio states it; DarkrackError where it is not there."""
+    sounddevice = sounddevice_or_error()
+    found = find_device(sounddevice, device)
+    try:
+        with sounddevice.OutputStream(
+            samplerate=RATE_HZ,
+            blocksize=block_frames,
+            device=found["index"],
+            channels=2,
+            dtype="float32",
+            latency="low",
+        ) as probe:
+            return str(found["name"]), 1e3 * float(probe.latency)
+    except sounddevice.PortAudioError as error:
+        expected = f"a device that plays two channels at {RATE_HZ} Hz"
+        raise DarkrackError(f"audio device {str(found['name'])!r}", expected, str(error)) from error
+
+
 def open_duplex(device: str | None, block_frames: int) -> tuple[str, float | None, Duplex]:
-    """The device's name, what latency PortAudio promises for both ways together, and what plays and records on it."""
+    """The device's name, what latency PortAudio states for both ways together, and what plays and records on it."""
     sounddevice = sounddevice_or_error()
     found = find_device(sounddevice, device, inputs=1)
     where = f"audio device {str(found['name'])!r}"

@@ -54,7 +54,7 @@ def onnx_bundle(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def measured(subject: Subject, frames: bool = False) -> Round:
-    found = inference.measure(subject, FEW, frames=frames, energy=False)
+    found = inference.measure(subject, FEW, frames=frames)
     assert isinstance(found, Round)
     return found
 
@@ -77,7 +77,7 @@ def test_a_round_is_measured_in_a_process_of_its_own(tiny_bundle: Bundle) -> Non
 
 
 def test_a_slow_network_is_given_its_seconds_and_three_notes_at_least(tiny_bundle: Bundle) -> None:
-    found = inference.measure(subject_of(tiny_bundle), Budget(10_000, 0.0), frames=False, energy=False)
+    found = inference.measure(subject_of(tiny_bundle), Budget(10_000, 0.0), frames=False)
     assert isinstance(found, Round)
     assert len(found.notes_ms) == 3
 
@@ -95,9 +95,7 @@ def test_onnx_runtime_makes_its_own_files_notes(onnx_bundle: Bundle) -> None:
 
 def test_a_runtime_that_is_not_there_is_said_and_no_error(onnx_bundle: Bundle) -> None:
     absent = inference.PROVIDERS["CUDAExecutionProvider"]
-    found = inference.measure(
-        subject_of(onnx_bundle, absent, variant="onnx", member=ONNX), FEW, frames=False, energy=False
-    )
+    found = inference.measure(subject_of(onnx_bundle, absent, variant="onnx", member=ONNX), FEW, frames=False)
     assert isinstance(found, str)
     assert found.startswith("ONNX Runtime CUDA: not present")
 
@@ -112,9 +110,7 @@ def test_an_onnx_file_that_is_none_is_our_error(tiny_bundle: Bundle, tmp_path: P
 
 def test_a_process_that_ends_is_our_error(tiny_bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(DarkrackError) as caught:
-        inference.measure(
-            subject_of(tiny_bundle, path=tmp_path / "gone.rack"), FEW, frames=False, energy=False
-        )
+        inference.measure(subject_of(tiny_bundle, path=tmp_path / "gone.rack"), FEW, frames=False)
     assert "gone.rack" in caught.value.where
 
 

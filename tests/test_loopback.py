@@ -16,6 +16,7 @@ from live import JackServer, jack_server, started
 
 import darkrack
 from device import loopback
+from device.bundle import Bundle
 from device.errors import DarkrackError
 from device.loopback import Array, Duplex
 
@@ -148,3 +149,17 @@ def test_without_a_cable_jack_is_silent(server: JackServer) -> None:
     status, _, errors = loopback_of(server)
     assert status == 1
     assert "got silence" in errors
+
+
+@pytest.mark.program("jackd", "portaudio")
+def test_what_a_device_says_that_it_buffers_is_stated(
+    server: JackServer, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "bench.json"
+    words = ["bench", tiny_bundle.path, "--quick", "--parts", "voices", "--audio", "system", "--json", out]
+    process = started(*words, **server.environment)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    found = json.loads(out.read_text())["output"]
+    assert (found["device"], found["block_frames"]) == ("system", 128)
+    assert found["stated_ms"] >= 0
