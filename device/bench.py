@@ -76,7 +76,7 @@ class Effort:
 
 
 QUICK = Effort(
-    6, 90.0, Budget(200, 1.0), 0.5, 0.3, (128,), realtime.Lengths(1.2, 2.4, 0, 0, midi=1.2), sustained_s=10.0
+    6, 75.0, Budget(200, 1.0), 0.5, 0.3, (128,), realtime.Lengths(1.2, 1.8, 0, 0, midi=1.2), sustained_s=6.0
 )
 FULL = Effort(
     12,
@@ -112,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sustained",
         type=float,
         metavar="S",
-        help="seconds of the sustained run (default 600; 10 with --quick)",
+        help="seconds of the sustained run (default 600; 6 with --quick)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw the times to FILE")

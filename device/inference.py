@@ -14,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,13 @@ def measure(subject: Subject, budget: Budget, frames: bool) -> Round | str:
     process = context.Process(
         target=run_inference, args=(subject, budget, frames, theirs), daemon=True, name="inference"
     )
-    process.start()
+    # Ctrl-C goes to the whole group, and is this process's to answer: a child is born with what is blocked here.
+    resource_tracker.ensure_running()  # or the first start would begin it, which unblocks
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     try:
         said = ours.recv() if ours.poll(WAIT_S) else None
@@ -166,7 +172,6 @@ def measure(subject: Subject, budget: Budget, frames: bool) -> Round | str:
 
 def run_inference(subject: Subject, budget: Budget, frames: bool, answer: Connection) -> None:
     """Body of that process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     try:
         answer.send(_round(subject, budget, frames))
     except _NotPresentError as error:
