@@ -284,6 +284,7 @@ def measure_all(
     with tqdm(total=effort.rounds * len(tasks(0)), desc="rounds", disable=None) as progress:
         while rounds < effort.rounds:
             round_s = time.monotonic()
+            watch.beat()
             for task in tasks(rounds):
                 task()
                 progress.update()
@@ -319,7 +320,11 @@ def measure_all(
             "clock_sensor": clock_mhz() is not None,
         },
         "timer": dataclasses.asdict(watch.timer),
-        "quiet": {**dataclasses.asdict(quiet), "noise": list(quiet.noise)},
+        "quiet": {
+            **dataclasses.asdict(quiet),
+            "noise": list(quiet.noise),
+            "figures": {"a fixed loop": measured(watch.beats_ms, "ms", step_ms)},
+        },
         "not_present": list(dict.fromkeys(absent)),
         "inference": [
             _inference_row(by_path[subject.path], subject, rounds, inferred, step_ms)

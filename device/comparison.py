@@ -11,6 +11,8 @@ lie apart. The range is that of the rounds, and some more:
   for what else the machine does lasts longer than a round. So the range is stretched at both ends by a share of itself,
   on a logarithmic scale (`stretch`). For rounds that are normal, uniform, exponential or of Student's t with 2 degrees
   of freedom, runs of the same thing then lie apart less than once in a hundred times (tests/test_comparison.py).
+- What else the machine does may be another thing for all of a run. So every round times a fixed loop, too, and two runs
+  on one processor differ only where they do by more than the loop does.
 """
 
 from __future__ import annotations
@@ -106,11 +108,18 @@ class Row:
 
 
 NOISE = "noise"
+LOOP = "a fixed loop"
+ALLOWED = ("ms", "x")  # units of what a busy machine makes slower
 
 
 def compare(a: Document, b: Document) -> list[Row]:
     """Every figure that both runs have, in A's order; those of fewer than FEWEST rounds are noise."""
     theirs = dict(_figures(b))
+    # What the machine itself did to times; between two processors that is not noise but what is asked.
+    slow, fast = 1.0, 1.0
+    if all(a["machine"][key] == b["machine"][key] for key in ("processor", "cores")):
+        mine, its = a["quiet"]["figures"][LOOP], theirs[LOOP]
+        slow, fast = max(its["high"] / mine["low"], 1.0), min(its["low"] / mine["high"], 1.0)
     rows = []
     for what, one in _figures(a):
         other = theirs.get(what)
@@ -121,6 +130,10 @@ def compare(a: Document, b: Document) -> list[Row]:
         ratio = other["value"] / one["value"]
         low = other["low"] / one["high"] if one["high"] > 0 else 0.0
         high = other["high"] / one["low"] if one["low"] > 0 else math.inf
+        if what != LOOP and one["unit"] in ALLOWED:
+            # More of a time is the machine's, less of a speed.
+            slower, faster = (1 / slow, 1 / fast) if one["better"] == "lower" else (fast, slow)
+            low, high = low * slower, high * faster
         few = min(len(one["rounds"]), len(other["rounds"])) < FEWEST
         rows.append(
             Row(
@@ -147,6 +160,7 @@ def _verdict(one: Mapping[str, Any], low: float, high: float, few: bool) -> str:
 
 def _figures(document: Document) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every figure by a name that another run has as well."""
+    yield LOOP, document["quiet"]["figures"][LOOP]
     one_bundle = len({row["bundle"] for row in document["inference"]}) == 1
     for row in document["inference"]:
         # Where each run has one bundle, they are compared whatever their names are.
@@ -227,7 +241,14 @@ def read(path: Path) -> Document:
 
 def _check(document: Document) -> None:
     """That all that is read of it is there, of the right kind; device/bench.schema.json says all of it."""
-    str(document["machine"]["processor"]), str(document["date"]), bool(document["quick"])
+    (
+        str(document["machine"]["processor"]),
+        document["machine"]["cores"],
+        str(document["date"]),
+        document["quick"],
+    )
+    if not document["quiet"]["figures"][LOOP]["low"] > 0:
+        raise ValueError(f"a time of {LOOP}")
     if not all(isinstance(one, str) for one in document["quiet"]["noise"]):
         raise TypeError("quiet")
     for _, figure in _figures(document):

@@ -19,6 +19,7 @@ ROOT = Path("/")  # of the kernel's files, which tests lay out elsewhere
 # What is measured is compared by the hundredth; other work that takes more than these of it is said.
 SPIN_STEPS = 20_000  # of pure Python: 0.5 to 1 ms on an x86-64, some 2 on a Raspberry Pi 4
 SPINS = 300
+BEAT_S = 0.2  # of the same, in every round
 SPREAD_LIMIT = 1.25  # 90 % of the loops against 10 % of them
 STEAL_LIMIT = 0.01  # of the time, taken by other guests of a virtual machine
 OTHERS_LIMIT = 0.1  # of one core, used by programs that are not this one
@@ -234,8 +235,17 @@ class Watch:
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         self.timer = timer()
         self._spins_ms = spin_ms(SPINS)
+        self.beats_ms: list[float] = []
         self._began_s = time.monotonic()
         self._jiffies, self._own_s = _jiffies(), _own_s()
+
+    def beat(self) -> None:
+        """To be called in every round: how long the fixed loop takes on average, being put off by others included."""
+        began_s, loops = time.perf_counter(), 0
+        while (elapsed_s := time.perf_counter() - began_s) < BEAT_S:
+            spin_ms(1)
+            loops += 1
+        self.beats_ms.append(elapsed_s * 1e3 / loops)
 
     def end(self) -> Quiet:
         """What was seen; processes that this one started count as its own once they have ended."""

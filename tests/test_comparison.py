@@ -24,15 +24,16 @@ def run_of(scale: float = 1.0, seed: int = 0, rounds: int = 5, bundle: str = "a.
     rng = np.random.default_rng(seed)
 
     def figure(unit: str, factor: float) -> dict[str, Any]:
-        return measured(list(factor * np.exp(0.05 * rng.standard_normal(rounds))), unit)
+        better = "higher" if unit == "x" else "lower"
+        return measured(list(factor * np.exp(0.05 * rng.standard_normal(rounds))), unit, better=better)
 
     return {
         "kind": comparison.KIND,
         "format": comparison.FORMAT,
         "date": "2026-11-21",
         "quick": True,
-        "machine": {"processor": "A processor"},
-        "quiet": {"noise": []},
+        "machine": {"processor": "A processor", "cores": 2},
+        "quiet": {"noise": [], "figures": {comparison.LOOP: measured([1.0] * rounds, "ms")}},
         "inference": [
             {
                 "bundle": bundle,
@@ -128,6 +129,22 @@ def test_a_run_beside_itself_is_noise_and_a_slower_one_is_slower() -> None:
     assert back["8 voices: times real time"].verdict == "more"
 
 
+def test_what_the_machine_did_to_a_fixed_loop_is_allowed_for_on_one_processor() -> None:
+    a, b = run_of(), run_of(1.5, seed=1)
+    b["quiet"]["figures"][comparison.LOOP] = measured([1.5, 1.4, 1.6, 1.5, 1.5], "ms")
+    rows = {row.what: row for row in comparison.compare(a, b)}
+    assert rows[comparison.LOOP].verdict == "slower"
+    assert rows["float32 LiteRT 1 thread: p50"].verdict == NOISE
+    assert rows["8 voices: times real time"].verdict == NOISE
+    rows = {row.what: row for row in comparison.compare(a, run_of(4.0, seed=1) | {"quiet": b["quiet"]})}
+    assert rows["float32 LiteRT 1 thread: p50"].verdict == "slower"  # by more than that
+    back = {row.what: row for row in comparison.compare(b, a)}
+    assert back["float32 LiteRT 1 thread: p50"].verdict == NOISE
+    b["machine"] = {"processor": "Another processor", "cores": 2}
+    rows = {row.what: row for row in comparison.compare(a, b)}
+    assert rows["float32 LiteRT 1 thread: p50"].verdict == "slower"
+
+
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_one_round_or_two_tell_nothing(rounds: int) -> None:
     rows = comparison.compare(run_of(rounds=rounds), run_of(3.0, 1, rounds=rounds))
@@ -152,7 +169,8 @@ def written(folder: Path, name: str, content: Any) -> str:
 def test_the_command_prints_both_with_ratio_range_and_verdict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    slow = run_of(1.5, seed=1, bundle="b.rack") | {"quiet": {"noise": ["a load of 3.00 before it began"]}}
+    slow = run_of(1.5, seed=1, bundle="b.rack")
+    slow["quiet"]["noise"] = ["a load of 3.00 before it began"]
     a, b = written(tmp_path, "a.json", run_of()), written(tmp_path, "b.json", slow)
     assert darkrack.main(["bench", "--compare", a, b]) == 0
     said = capsys.readouterr().out
