@@ -608,7 +608,7 @@ def table(document: comparison.Document) -> str:
 
 def _lines(document: comparison.Document) -> Iterator[str]:
     machine, quiet = document["machine"], document["quiet"]
-    known = {name: version for name, version in machine["versions"].items() if version}
+    known = {name: version for name, version in sorted(machine["versions"].items()) if version}
     yield (
         f"{machine['processor']}, {machine['cores']} cores, {machine['architecture']}, {machine['system']}; "
         + ", ".join(f"{name} {version}" for name, version in known.items())
