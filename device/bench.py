@@ -62,7 +62,8 @@ PARTS = (INFERENCE, VOICE, CALLBACK, PROGRAM, START, SUSTAINED)
 class Effort:
     """How much is measured: rounds of everything, and how long its parts are.
 
-    No round is begun, once there are LEAST_ROUNDS, that by the last one's time would end after ``limit_s``.
+    What would end after ``limit_s``, by how long it took the last time, is left out of further rounds: what takes up to
+    a tenth of that once there are LEAST_ROUNDS of it, anything longer as soon as there is one.
     """
 
     rounds: int
@@ -259,19 +260,19 @@ def measure_all(
     def start() -> None:
         starts_s.append(realtime.start_s(first, realtime.BLOCK_FRAMES, variant))
 
-    def tasks(number: int) -> list[Callable[[], None]]:
+    def tasks(number: int) -> list[tuple[str, Callable[[], None]]]:
         """One round of everything; every other one backwards, so that nothing always follows the same."""
-        todo: list[Callable[[], None]] = []
+        todo: list[tuple[str, Callable[[], None]]] = []
         if INFERENCE in parts:
-            todo += [functools.partial(infer, subject, number) for subject in subjects]
+            todo += [(str(one), functools.partial(infer, one, number)) for one in subjects]
         if VOICE in parts:
-            todo += [functools.partial(sing, load) for load in loads]
+            todo += [(f"voices {load}", functools.partial(sing, load)) for load in loads]
         if CALLBACK in parts:
-            todo += [functools.partial(render, frames) for frames in BLOCKS_FRAMES]
+            todo += [(f"block {frames}", functools.partial(render, frames)) for frames in BLOCKS_FRAMES]
         if PROGRAM in parts:
-            todo += [functools.partial(play, one) for one in programs]
+            todo += [(f"program {one.block_frames}", functools.partial(play, one)) for one in programs]
         if START in parts:
-            todo.append(start)
+            todo.append((START, start))
         return todo if number % 2 == 0 else todo[::-1]
 
     whole_s = effort.sustained_s if sustained_s is None else sustained_s
@@ -282,16 +283,22 @@ def measure_all(
         starts_s.clear()
     began_s, rounds = time.monotonic(), 0
     with tqdm(total=effort.rounds * len(tasks(0)), desc="rounds", disable=None) as progress:
-        while rounds < effort.rounds:
-            round_s = time.monotonic()
+        took_s: dict[str, float] = {}
+        for number in range(effort.rounds):
             watch.beat()
-            for task in tasks(rounds):
-                task()
+            done = 0
+            for name, task in tasks(number):
+                last_s, before_s = took_s.get(name, 0.0), time.monotonic()
+                enough = number >= (LEAST_ROUNDS if last_s <= effort.limit_s / 10 else 1)
                 progress.update()
-            rounds += 1
-            now_s = time.monotonic()
-            if rounds >= LEAST_ROUNDS and now_s - began_s + (now_s - round_s) > effort.limit_s:
+                if enough and before_s - began_s + last_s > effort.limit_s:
+                    continue
+                task()
+                took_s[name] = time.monotonic() - before_s
+                done += 1
+            if not done:
                 break
+            rounds += 1
     stretches = []
     if SUSTAINED in parts:
         with tqdm(total=round(whole_s), desc="sustained", unit=" s", disable=None) as progress:
@@ -622,7 +629,8 @@ def _lines(document: comparison.Document) -> Iterator[str]:
     else:
         yield "a quiet machine"
     wanted = document["rounds_wanted"]
-    less = f" (of {wanted}: too busy for more)" if document["rounds"] < wanted else ""
+    fewest = min([document["rounds"], *(len(one["figures"]["p50"]["rounds"]) for one in document["program"])])
+    less = f" (of {wanted}: too busy for more; of the whole program {fewest})" if fewest < wanted else ""
     yield f"{document['rounds']} rounds{less}; in brackets what they range over"
     if document["inference"]:
         yield from _inference_lines(document["inference"])

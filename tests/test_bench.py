@@ -6,7 +6,9 @@ import copy
 import json
 import math
 import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -117,7 +119,7 @@ def test_noise_and_rounds_that_were_left_out_are_said(document: dict[str, Any]) 
     changed["rounds_wanted"] = 5
     said = bench.table(changed)
     assert "A NOISY MACHINE: equal loops differ 3.00 times" in said
-    assert "2 rounds (of 5: too busy for more)" in said
+    assert "2 rounds (of 5: too busy for more; of the whole program 2)" in said
     changed["quiet"]["noise"] = []
     assert "a quiet machine" in bench.table(changed)
 
@@ -207,13 +209,35 @@ def test_a_bundle_of_samples_is_measured_without_what_it_has_not(tiny_samples_bu
     assert "tiny-samples.rack" in bench.table(found)
 
 
-def test_a_busy_machine_makes_fewer_rounds_but_three(tiny_bundle: Bundle) -> None:
-    hurried = bench.Effort(
-        9, 0.0, Budget(3, 1.0), 0.01, 0.01, (256,), realtime.Lengths(0, 0, 0, 0), sustained_s=1.0
-    )
-    found = bench.measure_all([tiny_bundle], [1], None, ("voices",), hurried, quick=True)
-    assert (found["rounds"], found["rounds_wanted"]) == (3, 9)
-    assert len(found["voices"][0]["figures"]["times real time"]["rounds"]) == 3
+def test_a_busy_machine_makes_three_rounds_and_one_of_what_takes_long(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock of the test's own: two kinds of voices take a second each, a start takes ``long_s``."""
+    now_s, long_s = 0.0, 100.0
+
+    def takes(seconds: float, gives: float) -> float:
+        nonlocal now_s
+        now_s += seconds
+        return gives
+
+    clock = SimpleNamespace(monotonic=lambda: now_s, perf_counter=time.perf_counter)
+    monkeypatch.setattr(bench, "time", clock)
+    monkeypatch.setattr(bench, "voices_speed", lambda *_: takes(1.0, 20.0))
+    monkeypatch.setattr(realtime, "start_s", lambda *_: takes(long_s, 2.0))
+
+    def rounds() -> tuple[int, int, int, int]:
+        found = bench.measure_all([tiny_bundle], [1], None, ("voices", "start"), bench.QUICK, quick=True)
+        voices, start = (
+            found["voices"][0]["figures"]["times real time"],
+            found["program"][0]["figures"]["p50"],
+        )
+        return found["rounds_wanted"], found["rounds"], len(voices["rounds"]), len(start["rounds"])
+
+    assert rounds() == (6, 3, 3, 1)
+    long_s = 4.0  # six times of everything are 36 s
+    assert rounds() == (6, 6, 6, 6)
+    long_s = 20.0  # the fourth would end after 75 s
+    assert rounds() == (6, 6, 6, 3)
 
 
 @pytest.mark.parametrize(("key_midi", "rows"), [(54, 80), (36, 244)])
