@@ -330,7 +330,10 @@ def measure_all(
         "quiet": {
             **dataclasses.asdict(quiet),
             "noise": list(quiet.noise),
-            "figures": {"a fixed loop": measured(watch.beats_ms, "ms", step_ms)},
+            "figures": {
+                comparison.LOOPS["speed"]: measured(watch.speed_ms, "ms", step_ms),
+                comparison.LOOPS["share"]: measured(watch.share_ms, "ms", step_ms),
+            },
         },
         "not_present": list(dict.fromkeys(absent)),
         "inference": [
@@ -375,21 +378,21 @@ def _inference_row(
     )
     figures = {
         "to the first note": measured(
-            [one.import_ms + one.load_ms + one.first_ms for one in rounds], "ms", step_ms
+            [one.import_ms + one.load_ms + one.first_ms for one in rounds], "ms", step_ms, moved_by="share"
         ),
-        "load": measured([one.load_ms for one in rounds], "ms", step_ms),
-        "first note": measured([one.first_ms for one in rounds], "ms", step_ms),
-        "p50": measured(quantile(0.5), "ms", step_ms),
-        "p90": measured(quantile(0.9), "ms", step_ms),
-        "p99": measured(quantile(0.99), "ms", step_ms),
-        "held note": measured([one.again_ms for one in rounds], "ms", step_ms),
+        "load": measured([one.load_ms for one in rounds], "ms", step_ms, moved_by="share"),
+        "first note": measured([one.first_ms for one in rounds], "ms", step_ms, moved_by="share"),
+        "p50": measured(quantile(0.5), "ms", step_ms, moved_by="speed"),
+        "p90": measured(quantile(0.9), "ms", step_ms, moved_by="share"),
+        "p99": measured(quantile(0.99), "ms", step_ms, moved_by="share"),
+        "held note": measured([one.again_ms for one in rounds], "ms", step_ms, moved_by="speed"),
     }
     slices_ms = [one.slice_ms for one in rounds if one.slice_ms is not None]
     if slices_ms:
-        figures["slice"] = measured(slices_ms, "ms", step_ms)
+        figures["slice"] = measured(slices_ms, "ms", step_ms, moved_by="speed")
     morphs_ms = [one.morph_ms for one in rounds if one.morph_ms is not None]
     if morphs_ms:
-        figures["morph"] = measured(morphs_ms, "ms", step_ms)
+        figures["morph"] = measured(morphs_ms, "ms", step_ms, moved_by="speed")
     peaks = [one.peak_bytes / 1e6 for one in rounds if one.peak_bytes is not None]
     if peaks:
         figures["peak memory"] = measured(peaks, "MB", 4096e-6)
@@ -438,7 +441,7 @@ def _quality(
 
 def _voices_row(load: tuple[int, int], rounds: Sequence[float]) -> dict[str, Any]:
     key_midi, rows = load
-    times = measured(rounds, "x", better="higher")
+    times = measured(rounds, "x", better="higher", moved_by="share")
     return {
         "what": f"{VOICES} voices of {rows} rows, MIDI {key_midi}",
         "voices": VOICES,
@@ -471,8 +474,10 @@ def _callback_row(block_frames: int, rounds: Sequence[realtime.Rendered]) -> dic
         "p99_ms": rounded(p99_ms),
         "max_ms": rounded(max(one.max_ms for one in rounds)),
         "figures": {
-            "mean": measured([one.mean_ms for one in rounds], "ms"),
-            "p99": measured([quantile_ms(one.durations, 0.99) for one in rounds], "ms", 2 * bin_ms),
+            "mean": measured([one.mean_ms for one in rounds], "ms", moved_by="speed"),
+            "p99": measured(
+                [quantile_ms(one.durations, 0.99) for one in rounds], "ms", 2 * bin_ms, moved_by="share"
+            ),
         },
     }
 
@@ -486,7 +491,7 @@ def _start_row(starts_s: Sequence[float]) -> dict[str, Any]:
         "constant_ms": None,
         "all_ms": _spread([1e3 * one for one in starts_s]),
         # The kernel counts a process's age in hundredths of a second, and the sound comes in blocks.
-        "figures": {"p50": measured([1e3 * one for one in starts_s], "ms", 20.0)},
+        "figures": {"p50": measured([1e3 * one for one in starts_s], "ms", 20.0, moved_by="share")},
     }
 
 

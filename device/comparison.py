@@ -11,8 +11,10 @@ lie apart. The range is that of the rounds, and some more:
   for what else the machine does lasts longer than a round. So the range is stretched at both ends by a share of itself,
   on a logarithmic scale (`stretch`). For rounds that are normal, uniform, exponential or of Student's t with 2 degrees
   of freedom, runs of the same thing then lie apart less than once in a hundred times (tests/test_comparison.py).
-- What else the machine does may be another thing for all of a run. So every round times a fixed loop, too, and two runs
-  on one processor differ only where they do by more than the loop does.
+- What else the machine does may be another thing for all of a run. So every round times a fixed loop, too, and where
+  both runs are of one processor, a figure differs only if it does by more than the loop does: by its median (the
+  processor's speed), or its mean (the share of a core that is left) where the figure is of something that has to wait
+  (``moved_by``).
 """
 
 from __future__ import annotations
@@ -64,11 +66,14 @@ def stretch(rounds: int) -> float:
     return STRETCH.get(rounds, STRETCH_MORE)
 
 
-def measured(rounds: Sequence[float], unit: str, step: float = 0.0, better: str = "lower") -> dict[str, Any]:
+def measured(
+    rounds: Sequence[float], unit: str, step: float = 0.0, better: str = "lower", moved_by: str = "nothing"
+) -> dict[str, Any]:
     """A figure as the JSON has it: the median of its rounds, and the range that the run states for it.
 
     ``step`` is what the measurement itself cannot tell apart (a sample, a bin, the timer's resolution): each end of the
-    range is half of it further out. ``better`` is "lower" or "higher".
+    range is half of it further out. ``better`` is "lower" or "higher"; ``moved_by`` says what of a busy
+    machine moves it: its "speed", the "share" of a core that is left, or "nothing".
     """
     ordered = sorted(float(one) for one in rounds)
     n, away = len(ordered), left_away(len(ordered))
@@ -78,6 +83,7 @@ def measured(rounds: Sequence[float], unit: str, step: float = 0.0, better: str 
     return {
         "unit": unit,
         "better": better,
+        "moved_by": moved_by,
         "value": rounded(middle),
         "low": rounded(low / wider),
         "high": rounded(high * wider),
@@ -108,18 +114,21 @@ class Row:
 
 
 NOISE = "noise"
-LOOP = "a fixed loop"
-ALLOWED = ("ms", "x")  # units of what a busy machine makes slower
+LOOPS = {"speed": "a fixed loop", "share": "a fixed loop, waiting included"}
+NOTHING = "nothing"
+MOVED_BY = (NOTHING, *LOOPS)
 
 
 def compare(a: Document, b: Document) -> list[Row]:
     """Every figure that both runs have, in A's order; those of fewer than FEWEST rounds are noise."""
     theirs = dict(_figures(b))
-    # What the machine itself did to times; between two processors that is not noise but what is asked.
-    slow, fast = 1.0, 1.0
+    allowed = {
+        by: (1.0, 1.0) for by in MOVED_BY
+    }  # B / A that the machine itself may have made of a time: most, least
     if all(a["machine"][key] == b["machine"][key] for key in ("processor", "cores")):
-        mine, its = a["quiet"]["figures"][LOOP], theirs[LOOP]
-        slow, fast = max(its["high"] / mine["low"], 1.0), min(its["low"] / mine["high"], 1.0)
+        for by, loop in LOOPS.items():
+            mine, its = a["quiet"]["figures"][loop], theirs[loop]
+            allowed[by] = max(its["high"] / mine["low"], 1.0), min(its["low"] / mine["high"], 1.0)
     rows = []
     for what, one in _figures(a):
         other = theirs.get(what)
@@ -130,10 +139,10 @@ def compare(a: Document, b: Document) -> list[Row]:
         ratio = other["value"] / one["value"]
         low = other["low"] / one["high"] if one["high"] > 0 else 0.0
         high = other["high"] / one["low"] if one["low"] > 0 else math.inf
-        if what != LOOP and one["unit"] in ALLOWED:
-            # More of a time is the machine's, less of a speed.
-            slower, faster = (1 / slow, 1 / fast) if one["better"] == "lower" else (fast, slow)
-            low, high = low * slower, high * faster
+        most, least = allowed[one["moved_by"]]
+        if one["better"] == "higher":  # a speed: the other way round
+            most, least = 1 / least, 1 / most
+        low, high = low / most, high / least
         few = min(len(one["rounds"]), len(other["rounds"])) < FEWEST
         rows.append(
             Row(
@@ -160,7 +169,8 @@ def _verdict(one: Mapping[str, Any], low: float, high: float, few: bool) -> str:
 
 def _figures(document: Document) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every figure by a name that another run has as well."""
-    yield LOOP, document["quiet"]["figures"][LOOP]
+    for loop in LOOPS.values():
+        yield loop, document["quiet"]["figures"][loop]
     one_bundle = len({row["bundle"] for row in document["inference"]}) == 1
     for row in document["inference"]:
         # Where each run has one bundle, they are compared whatever their names are.
@@ -177,7 +187,7 @@ def _figures(document: Document) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def compared(a: Document, b: Document, names: tuple[str, str]) -> str:
     """The table for people."""
     rows = compare(a, b)
-    if {row.what for row in rows} <= {LOOP}:
+    if {row.what for row in rows} <= {*LOOPS.values()}:
         raise DarkrackError(
             "--compare",
             "two runs with figures in common",
@@ -247,8 +257,8 @@ def _check(document: Document) -> None:
         str(document["date"]),
         document["quick"],
     )
-    if not document["quiet"]["figures"][LOOP]["low"] > 0:
-        raise ValueError(f"a time of {LOOP}")
+    if not all(document["quiet"]["figures"][loop]["low"] > 0 for loop in LOOPS.values()):
+        raise ValueError("times of a fixed loop")
     if not all(isinstance(one, str) for one in document["quiet"]["noise"]):
         raise TypeError("quiet")
     for _, figure in _figures(document):
@@ -258,5 +268,5 @@ def _check(document: Document) -> None:
             for one in numbers
         ):
             raise TypeError("the numbers of a figure")
-        if not isinstance(figure["unit"], str):
+        if not isinstance(figure["unit"], str) or figure["moved_by"] not in MOVED_BY or not figure["better"]:
             raise TypeError("a unit")

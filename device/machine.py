@@ -235,17 +235,21 @@ class Watch:
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         self.timer = timer()
         self._spins_ms = spin_ms(SPINS)
-        self.beats_ms: list[float] = []
+        self.speed_ms: list[float] = []
+        self.share_ms: list[float] = []
         self._began_s = time.monotonic()
         self._jiffies, self._own_s = _jiffies(), _own_s()
 
     def beat(self) -> None:
-        """To be called in every round: how long the fixed loop takes on average, being put off by others included."""
-        began_s, loops = time.perf_counter(), 0
+        """To be called in every round: how long a fixed loop takes, in the middle and on average.
+
+        The middle is the processor's speed; the average has in it how long others put it off.
+        """
+        began_s, loops_ms = time.perf_counter(), []
         while (elapsed_s := time.perf_counter() - began_s) < BEAT_S:
-            spin_ms(1)
-            loops += 1
-        self.beats_ms.append(elapsed_s * 1e3 / loops)
+            loops_ms += spin_ms(1)
+        self.speed_ms.append(float(np.median(loops_ms)))
+        self.share_ms.append(elapsed_s * 1e3 / len(loops_ms))
 
     def end(self) -> Quiet:
         """What was seen; processes that this one started count as its own once they have ended."""
