@@ -13,8 +13,8 @@ lie apart. The range is that of the rounds, and some more:
   of freedom, runs of the same thing then lie apart less than once in a hundred times (tests/test_comparison.py).
 - What else the machine does may be another thing for all of a run. So every round times a fixed loop, too, and where
   both runs are of one processor, a figure differs only if it does by more than the loop does: by its quickest tenth
-  (the processor's speed), or its mean (the share of a core that is left) where the figure is of something that has to wait
-  (``moved_by``).
+  (the processor's speed), or by its mean (the share of a core that is left) where the figure is of something that has
+  to wait (``moved_by``).
 """
 
 from __future__ import annotations
