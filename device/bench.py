@@ -776,7 +776,7 @@ def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> I
 
 
 ROW_HEADS = (
-    "board", "processor, cores", "bundle, variant", "a note's frames p50 (p99), ms", "peak memory, MB",
+    "board", "processor, cores", "bundle, variant", "a note's frames p50; p99, ms", "peak memory, MB",
     "start to first sound, ms", "gate to first sample, ms", "knob, ms", "margin of a block of 128", "voices",
     "morphs a second", "measured",
 )  # fmt: skip
@@ -800,7 +800,7 @@ def row(document: comparison.Document, board: str) -> str:
         board,
         f"{machine['processor']}, {machine['cores']}",
         f"{notes['bundle']}, {notes['variant']}, {notes['runtime']}" if notes else absent,
-        f"{_ranged(figures['p50'])}, ({_ranged(figures['p99'])})" if notes else absent,
+        f"{_ranged(figures['p50'])}; {_ranged(figures['p99'])}" if notes else absent,
         f"{figures['peak memory']['value']:.0f}" if "peak memory" in figures else absent,
         of_program("program start"),
         of_program("gate"),
