@@ -17,8 +17,10 @@ help:  ## list the targets
 demo: .venv/base.stamp  ## hear it: set up .venv without torch, write out/demo.wav and out/demo.png
 	$(BIN)/darkrack demo
 
-bench: .venv/base.stamp  ## measure inference and voices on this machine with the bundles in models/
-	$(BIN)/darkrack bench $(BUNDLES)
+# make bench BENCH="--quick --json out/bench.json --png out/bench.png"
+BENCH ?= --json out/bench.json --png out/bench.png
+bench: .venv/base.stamp  ## measure this machine with the bundles in models/: half an hour; BENCH=--quick two minutes
+	$(BIN)/darkrack bench $(BUNDLES) $(BENCH)
 
 # fluidsynth takes part with a SoundFont:  make peers SOUNDFONT=FILE.sf2
 peers: .venv/dev.stamp  ## measure the bundles in models/ beside RAVE, DDSP, GANSynth, DarkGAN (ten minutes each)

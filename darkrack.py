@@ -15,7 +15,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tell": ("device.tell", "tell the instrument that plays: keep this sound, recall that one, learn a knob"),
     "patch": ("device.patch_command", "check a patch, or export it as WAV and SFZ"),
     "demo": ("device.demo", "play a phrase with four simulated pots and a gate, and draw it"),
-    "bench": ("device.bench", "measure inference and voices on this machine"),
+    "bench": (
+        "device.bench",
+        "measure what this machine takes: notes, blocks, answers, a start; compare two runs",
+    ),
     "realtime": ("device.realtime", "measure how soon and how steadily `play` answers on this machine"),
     "doctor": ("device.doctor", "look whether this machine has what an instrument needs"),
     "bundle": ("device.bundle_command", "show or verify a bundle"),

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.prove import Hop, Jury, compare, hold, judged, snr_db, summon
+from compress.prove import Hop, Jury, compare, hold, judged, summon
 from compress.quantize import (
     DYNAMIC_INT8,
     FLOAT16,
@@ -41,6 +41,7 @@ from compress.quantize import (
 from device import bundle
 from device.errors import DarkrackError
 from device.generator import BEGIN, OUTPUT, SIGNATURE, SLICE, Network
+from device.inference import snr_db
 from device.knobs import Knobs
 
 DEFAULT_VARIANT = DYNAMIC_INT8

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from compress.quantize import FLOAT32, Measured, Timing, choose
 from device.errors import DarkrackError
+from device.inference import snr_db
 from device.maker import decoded
 from device.partials import Partials, nominal_hz
 from device.recording import pitch_cents
@@ -74,13 +75,6 @@ def compare(wanted: FloatArray, made: FloatArray, pitch_midi: Sequence[float], g
         apart = [pitch_cents(audio[held:], SAMPLE_RATE_HZ, nominal_hz(midi)) for audio in (a, b)]
         cents.append(abs(apart[0] - apart[1]))
     return Hop(snr_db(wanted, made), float(np.median(distances)), float(np.nanmedian(cents)))
-
-
-def snr_db(wanted: FloatArray, got: FloatArray) -> float:
-    """Signal-to-noise ratio of ``got`` against ``wanted`` in dB, at most 200 (equal)."""
-    noise = float(((wanted - got).astype(np.float64) ** 2).sum())
-    signal = float((wanted.astype(np.float64) ** 2).sum())
-    return min(200.0, 10 * float(np.log10(signal / max(noise, 1e-30))))
 
 
 def log_spectral_distance_db(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:

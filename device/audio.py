@@ -59,8 +59,8 @@ class PortAudioOutput:
     def __init__(
         self, device: str | None, rate_hz: int, block_frames: int, callback: int, memory: int
     ) -> None:
-        sounddevice = _sounddevice()
-        found = _find(sounddevice, device)
+        sounddevice = sounddevice_or_error()
+        found = find_device(sounddevice, device)
         self.name = str(found["name"])
         ffi = sounddevice._ffi
         try:
@@ -168,7 +168,7 @@ def run_audio(  # noqa: PLR0917
             if orders.poll(RETRY_S) or os.getppid() != parent:
                 return
             # PortAudio knows the devices that were there when it was initialised.
-            sounddevice = _sounddevice()
+            sounddevice = sounddevice_or_error()
             sounddevice._terminate()
             sounddevice._initialize()
         orders.send((output.name, output.latency_s))
@@ -293,7 +293,7 @@ class Audio:
         log.warning("audio device %s is back", self.name)
 
 
-def _sounddevice() -> Any:
+def sounddevice_or_error() -> Any:
     """The module; DarkrackError where PortAudio is not installed."""
     try:
         import sounddevice
@@ -303,9 +303,13 @@ def _sounddevice() -> Any:
     return sounddevice
 
 
-def _find(sounddevice: Any, device: str | None) -> dict[str, Any]:
-    """The output device of this name, or part of it, or number; None: the system's default."""
-    outputs = [one for one in sounddevice.query_devices() if one["max_output_channels"] >= 2]
+def find_device(sounddevice: Any, device: str | None, inputs: int = 0) -> dict[str, Any]:
+    """The output device of this name, or part of it, or number, with so many ``inputs``; None: the system's default."""
+    outputs = [
+        one
+        for one in sounddevice.query_devices()
+        if one["max_output_channels"] >= 2 and one["max_input_channels"] >= inputs
+    ]
     apis = [api["name"] for api in sounddevice.query_hostapis()]
     if device is None or device == "default":
         number = sounddevice.default.device[1]
@@ -319,12 +323,9 @@ def _find(sounddevice: Any, device: str | None) -> dict[str, Any]:
             "; ".join(f"{one['index']} {apis[one['hostapi']]}: {one['name']}" for one in outputs)
             or "none at all"
         )
-        raise DarkrackError(
-            "audio device",
-            "one that plays two channels" if device is None else repr(device),
-            names,
-            f"--audio {NULL}",
-        )
+        plays = "one that plays two channels" + (" and records" if inputs else "")
+        hint = "plug in one that records as well" if inputs else f"--audio {NULL}"
+        raise DarkrackError("audio device", plays if device is None else repr(device), names, hint)
     return dict(wanted[0])
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from device.bundle import CARD, MANIFEST, Bundle, read, replay_golden
 from device.files import write_json
 from device.generator import OUTPUT, Network
+from device.inference import snr_db
 from device.partials import Partials
 
 
@@ -65,7 +66,7 @@ def _summary(bundle: Bundle) -> str:
         correlation = "-" if attribute.correlation is None else f"{attribute.correlation:.2f}"
         low, middle, high = attribute.quantiles[[0, len(attribute.quantiles) // 2, -1]]
         lines.append(f"  {attribute.name:<30} {correlation:>5}  {low:.3f} {middle:.3f} {high:.3f}")
-    lines += [f"parity     {hop}: {snr_db:.1f} dB" for hop, snr_db in manifest.parity_db.items()]
+    lines += [f"parity     {hop}: {value:.1f} dB" for hop, value in manifest.parity_db.items()]
     lines += [f"quality    {key}: {json.dumps(value)}" for key, value in manifest.quality.items()]
     # The card is free text: a control character in it would be a command to the terminal.
     card = ["".join(c if c.isprintable() else "\ufffd" for c in line) for line in bundle.card.splitlines()]
@@ -82,15 +83,15 @@ def _verify(path: Path) -> dict[str, Any]:
     print(f"whole      {len(bundle.files)} members, sha256 right; read in {1000 * read_s:.1f} ms")
     print(f"golden     {manifest.default_variant} differs by at most {difference:.2g}")
     # As it will be played: with the delegate, which is allowed to differ.
-    snr_db = {name: _snr_db(bundle, name) for name in manifest.variants}
-    for name, value in snr_db.items():
+    from_golden_db = {name: _snr_db(bundle, name) for name in manifest.variants}
+    for name, value in from_golden_db.items():
         print(f"variant    {name}: {value:.1f} dB from golden as it is played")
     return {
         "file": str(path),
         "sha256": dict(manifest.sha256),
         "read_ms": 1000 * read_s,
         "golden_largest_difference": difference,
-        "variants_snr_db": snr_db,
+        "variants_snr_db": from_golden_db,
     }
 
 
@@ -101,11 +102,7 @@ def _snr_db(bundle: Bundle, variant: str) -> float:
     network = Network(bundle.model(variant), where, manifest.inputs, manifest.output)
     notes = range(len(golden[OUTPUT]))
     frames = [network({name: golden[name][n : n + 1] for name in manifest.inputs})[0] for n in notes]
-    wanted = golden[OUTPUT].astype(np.float64)
-    power = max(float(np.mean(wanted**2)), 1e-30)
-    noise = float(np.mean((np.stack(frames) - wanted) ** 2))
-    # equal to the last bit is infinitely many dB, which JSON cannot hold: 200
-    return float(10.0 * np.log10(power / max(noise, 1e-20 * power)))
+    return snr_db(golden[OUTPUT], np.stack(frames))
 
 
 def _kb(size_bytes: int) -> str:

@@ -80,6 +80,7 @@ class Plan:
     voices: int = 8
     seed: int = 0
     midi: tuple[str, ...] | None = ()  # parts of names of ports; None: every keyboard there is
+    serial: tuple[str, ...] = ()  # DIN lines beside the profile's own
     osc_port: int | None = None
     names: tuple[str, ...] = ()  # of the bundles
     memory: Memory = field(default_factory=Memory)
@@ -565,7 +566,9 @@ def _hand_up(front: Front, orders: Connection) -> None:
 
 def open_midi(plan: Plan, profile: Profile) -> MidiInputs | None:
     """The MIDI inputs of a plan, and of its profile; None where there are to be none."""
-    serial = (profile.midi_serial,) if profile.midi_serial and profile.board != "simulated" else ()
+    serial = plan.serial
+    if profile.midi_serial and profile.board != "simulated":
+        serial = (profile.midi_serial, *serial)
     if plan.midi == () and not serial:
         return None
     return MidiInputs(plan.midi, serial)

@@ -16,10 +16,10 @@ from datetime import date
 import numpy as np
 
 from device import adc
-from device.bench import processor
 from device.calibrate import Bench, measure_pitch, open_bench
 from device.errors import DarkrackError
 from device.files import atomic_path, write_json
+from device.machine import processor
 from device.profile import Chip, CvInput, Profile, read_profile
 from device.scan import untuned
 from device.simulation import Clock, Flaws, Mcp3x08, open_spi

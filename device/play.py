@@ -28,7 +28,8 @@ import numpy.typing as npt
 from device import state
 from device.errors import DarkrackError
 from device.files import atomic_path, write_json
-from device.notify import Service
+from device.machine import temperature_c
+from device.notify import Service, process_age_s
 from device.osc import OSC_PORT
 from device.process import Child, log_to_stderr
 from device.recording import CLICK_FRAME_S, clicks
@@ -48,7 +49,6 @@ Array = npt.NDArray[np.float32]
 SAMPLE_RATE_HZ = 48_000
 MOST_VOICES = 16
 LONGEST_S = 7 * 24 * 3600.0
-THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 BLOCKS_FRAMES = (32, 64, 128, 256, 512)
 # Beside its block, an event waits for a pass of the scan, and the front's own work with some jitter.
 FRONT_MS = 1.0
@@ -607,9 +607,15 @@ def _live(  # noqa: PLR0917
         assert supervisor.audio is not None
         print(f"playing {plan.bundles[0]} on {supervisor.audio.name}; Ctrl-C ends", file=sys.stderr)
 
+        first_sound_after_s = None
+
         def hear() -> None:
+            nonlocal first_sound_after_s
             if capture:
                 sound = supervisor.fetch()
+                if first_sound_after_s is None and (sounds := sound.any(axis=1)).any():
+                    ago_s = (len(sound) - int(sounds.argmax())) / SAMPLE_RATE_HZ
+                    first_sound_after_s = round(process_age_s() - ago_s, 3)
                 record(sound)
                 watch.hear(sound)
 
@@ -648,6 +654,7 @@ def _live(  # noqa: PLR0917
         )
         report["audio"] = dataclasses.asdict(supervisor.audio.counts)
         report["ready_after_s"] = service.ready_after_s
+        report["first_sound_after_s"] = first_sound_after_s  # of this process, to a hundredth and a block
     return report
 
 
@@ -762,14 +769,6 @@ def report_on(  # noqa: PLR0917
         "peak": round(watch.peak, 4),
         "temperature_c": temperature_c(),
     }
-
-
-def temperature_c() -> float | None:
-    """Of the processor, where the system tells."""
-    try:
-        return int(THERMAL.read_text()) / 1000
-    except (OSError, ValueError):
-        return None
 
 
 def table(report: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`darkrack realtime`: how soon and how steadily the live instrument answers, measured from outside; one page.
+"""How soon and how steadily the live instrument answers, measured from outside; `darkrack realtime` makes a page of it.
 
 The whole of `darkrack play` runs on its paced output, with real drivers on simulated chips. Hands are a script, so the
 time of every edge is known before it enters the program; its answer is looked for in the captured samples, whose times
@@ -13,7 +13,10 @@ import ctypes
 import dataclasses
 import datetime
 import http.server
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -35,11 +38,14 @@ from device.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     from device.engine import Desk
+    from device.instrument import Part, Plan
+    from device.play import Supervisor
 
 Array = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 BLOCKS_FRAMES = (32, 64, 128, 256)
+BLOCK_FRAMES = 128  # as `darkrack play` has it unless told otherwise
 VOICES = 8
 RATE_HZ = 48_000
 SEED = 6
@@ -56,6 +62,11 @@ SWEEP_S = 0.5  # of the pot, from end to end
 EIGHT_KEYS = (40, 47, 52, 56, 59, 64, 68, 71)
 SETTLES_S = 0.3  # between two parts of the script
 LEAST_CHANGE = 4.0  # of a spectrum, against how much it changes by itself
+NOTE_ON, NOTE_OFF = bytes([0x90, KNOB_KEY, 100]), bytes([0x80, KNOB_KEY, 0])  # channel 1
+WARMS_UP_S = 0.5  # of a paced output before its blocks are counted
+SCAN_HZ = 1000.0  # of the simulated module's pitch
+STARTED_S = 0.3  # that the program plays after its first gate, before it is told to end
+START_LIMIT_S = 900.0  # of a start that has to compile everything on a slow board
 
 # What a Raspberry Pi 4 does a second, on one of its four cores. The least: XNNPACK's README of 2020 (float32, four
 # threads) has MobileNet v1 at 75 ms; 569 million MACs (Howard et al. 2017) / 75 ms / 4. The most: twice that, what
@@ -144,7 +155,7 @@ def run(args: argparse.Namespace) -> None:
         for kind, load in kinds:
             lateness.append(measure_callback(bundle, kind, load, lengths_s.eight))
             progress.update()
-    from device.bench import processor
+    from device.machine import processor
 
     figures = {
         "machine": f"{processor()}, {os.cpu_count()} cores",
@@ -169,12 +180,37 @@ def run(args: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Seconds of each part of the script."""
+    """Seconds of each part of the script; a part of none is left out.
+
+    ``gates``: edges at the gate's jack; ``knob``: a pot that leaps under a held note; ``one`` and ``eight``: as many
+    held notes while it is swept; ``midi``: notes on a DIN line.
+    """
 
     gates: float
     knob: float
     one: float
     eight: float
+    midi: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one play of the script gave, before anything is made of it.
+
+    ``gates_ms``, ``midi_ms``: from an edge, or from the moment before a note's three bytes are written to the line, to
+    the first sample of its sound, None where none was heard; ``knobs_ms``: see `Cell`. ``durations`` and ``finished``:
+    histograms in 1/BINS_PER_BLOCK of a block, of the callback's time and of when blocks were ready, during ``eight``.
+    """
+
+    delay_ms: float
+    gates_ms: tuple[float | None, ...]
+    midi_ms: tuple[float | None, ...]
+    knobs_ms: tuple[float | None, ...]
+    durations: Ints
+    finished: Ints
+    late_frames: int
+    late_events: int
+    morphs_hz: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -183,6 +219,7 @@ class _Plot:
 
     toml: str
     pulses_s: list[float]
+    midi_s: list[float]
     steps_s: list[float]
     one_s: tuple[float, float]
     eight_s: tuple[float, float]
@@ -192,14 +229,19 @@ class _Plot:
 def _plot(lengths_s: Lengths, pot: int) -> _Plot:
     """Gates at no multiple of anything; leaps of a pot under a held note; then that pot swept under one and eight."""
     rng = np.random.default_rng(SEED)
-    at_s = SETTLES_S
-    pulses_s = [
-        at_s + n * PULSE_EVERY_S + 0.03 * float(rng.random())
-        for n in range(int(lengths_s.gates / PULSE_EVERY_S))
-    ]
-    knob_s = at_s + lengths_s.gates + SETTLES_S
+
+    def pulses(begin_s: float, length_s: float) -> list[float]:
+        return [
+            round(begin_s + n * PULSE_EVERY_S + 0.03 * float(rng.random()), 6)
+            for n in range(int(length_s / PULSE_EVERY_S))
+        ]
+
+    pulses_s = pulses(SETTLES_S, lengths_s.gates)
+    midi_begin_s = SETTLES_S + lengths_s.gates + SETTLES_S
+    midi_s = pulses(midi_begin_s, lengths_s.midi)
+    knob_s = midi_begin_s + lengths_s.midi + (SETTLES_S if lengths_s.midi else 0.0)
     steps_s = [
-        knob_s + (n + 0.5) * STEP_EVERY_S + 0.03 * float(rng.random())
+        round(knob_s + (n + 0.5) * STEP_EVERY_S + 0.03 * float(rng.random()), 6)
         for n in range(int(lengths_s.knob / STEP_EVERY_S))
     ]
     one_s = knob_s + lengths_s.knob + SETTLES_S
@@ -212,21 +254,28 @@ def _plot(lengths_s: Lengths, pot: int) -> _Plot:
     points += [(float(turn_s), float(n % 2)) for n, turn_s in enumerate(turns)]
     notes = [(knob_s, lengths_s.knob, KNOB_KEY, 100), (one_s, lengths_s.one, KNOB_KEY, 100)]
     notes += [(eight_s, lengths_s.eight, key, 60) for key in EIGHT_KEYS]
+    notes = [note for note in notes if note[1] > 0]
     lines = [
         f"seconds = {end_s + SETTLES_S:.6f}",
         "[pitch]",
         f"random = [48, 72]\nlag_ms = 0.3\nseed = {SEED}",  # pitch and gate change in the same millisecond
         "[gate]",
         f"pulses = [{', '.join(f'[{on:.6f}, {on + PULSE_S:.6f}]' for on in pulses_s)}]",
-        "[[keys]]",
-        f"notes = [{', '.join(f'[{on:.6f}, {length:.6f}, {key}, {velocity}]' for on, length, key, velocity in notes)}]",
+    ]
+    if notes:
+        told = ", ".join(
+            f"[{on:.6f}, {length:.6f}, {key}, {velocity}]" for on, length, key, velocity in notes
+        )
+        lines += ["[[keys]]", "channel = 2", f"notes = [{told}]"]
+    lines += [
         f"[pot.{pot}]",
         f"points = [{', '.join(f'[{when:.6f}, {position:g}]' for when, position in points)}]",
     ]
     return _Plot(
         "\n".join(lines),
-        [round(one, 6) for one in pulses_s],
-        [round(one, 6) for one in steps_s],
+        pulses_s,
+        midi_s,
+        steps_s,
         (one_s + SETTLES_S, one_s + lengths_s.one - SETTLES_S),
         (eight_s + SETTLES_S, end_s - SETTLES_S),
         end_s + 2 * SETTLES_S,
@@ -235,30 +284,53 @@ def _plot(lengths_s: Lengths, pot: int) -> _Plot:
 
 def measure(bundle: bundles.Bundle, block_frames: int, load: str, lengths_s: Lengths) -> Cell:
     """Play the script at one block size beside one load."""
-    from device.engine import BINS_PER_BLOCK, READ, N
-    from device.instrument import Plan, read_parts
-    from device.play import Supervisor, delay_ns
+    from device.engine import BINS_PER_BLOCK
+
+    found = answers(bundle, block_frames, load, lengths_s)
+    return Cell(
+        block_frames=block_frames,
+        load=load,
+        delay_ms=found.delay_ms,
+        gate_ms=_quantiles([one for one in found.gates_ms if one is not None]),
+        missed=sum(one is None for one in found.gates_ms),
+        knob_ms=_quantiles([one for one in found.knobs_ms if one is not None]),
+        callback_ms=_binned(found.durations, block_frames),
+        blocks=int(found.finished.sum()),
+        not_in_time=int(found.finished[BINS_PER_BLOCK:].sum()),
+        late_frames=found.late_frames,
+        late_events=found.late_events,
+        morphs_hz=found.morphs_hz,
+    )
+
+
+def answers(
+    bundle: bundles.Bundle, block_frames: int, load: str, lengths_s: Lengths, variant: str | None = None
+) -> Answers:
+    """Play the script, and look for what answers to each of its edges."""
+    from device.engine import DURATION_BINS, READ, N
+    from device.play import delay_ns
 
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        script, patch = folder / "measure.toml", folder / "patch.toml"
-        patch.write_text(f"[voice]\nrelease_ms = {RELEASE_MS}\ncarry = false\n")
-        plan = Plan((bundle.path,), patch=patch, script=str(script), voices=VOICES)
-        parts = read_parts(plan, VOICES)
-        plot = _plot(lengths_s, _telling_pot(bundle, parts[0].knobs))
+        line = stack.enter_context(_Line()) if lengths_s.midi else None
+        plan, parts, script = stack.enter_context(_planned(bundle, variant, line))
+        knobs = parts[0].knobs
+        moves = lengths_s.knob + lengths_s.one + lengths_s.eight > 0
+        plot = _plot(lengths_s, _telling_pot(bundle, knobs) if moves else 1)
         script.write_text(plot.toml)
-        constant_ns = delay_ns(block_frames, 1000.0)
-        supervisor = stack.enter_context(Supervisor(plan, parts, block_frames, constant_ns, "null", True))
+        supervisor = stack.enter_context(_playing(plan, parts, block_frames))
         assert supervisor.audio is not None
         null, desk = supervisor.audio.null, supervisor.desk
         stack.enter_context(_load(load, bundle))
+        if line is not None:
+            stack.enter_context(line.played(supervisor.origin_ns, plot.midi_s))
 
         supervisor.fetch()
         lost, begun_ns = int(desk.counts[N["capture_lost_samples"]]), null.begun_ns
         first_sample = int(desk.captured[READ]) + _not_captured(desk)
         pieces: list[Array] = []
         marks: dict[float, tuple[Ints, Ints, Ints]] = {}
-        wanted_s = [*plot.one_s, *plot.eight_s]
+        wanted_s = [*plot.one_s] if lengths_s.one else []
+        wanted_s += plot.eight_s if lengths_s.eight else []
         while (elapsed_s := (time.monotonic_ns() - supervisor.origin_ns) * 1e-9) < plot.seconds:
             supervisor.watch(time.monotonic_ns())
             pieces.append(supervisor.fetch())
@@ -271,37 +343,233 @@ def measure(bundle: bundles.Bundle, block_frames: int, load: str, lengths_s: Len
             )
         heard = np.concatenate(pieces).sum(axis=1)
         late_frames, late_events = int(desk.counts[N["late_frames"]]), int(desk.counts[N["late_events"]])
+        origin_ns = supervisor.origin_ns
+
+        def at(time_ns: float) -> float:
+            """Where in ``heard`` a moment is; the first block is due a block after the beginning."""
+            return (time_ns - begun_ns) * 1e-9 * RATE_HZ - block_frames - first_sample
 
         def place(time_s: float) -> float:
-            """Where in ``heard`` a time of the script is; the first block is due a block after the beginning."""
-            after_ns = supervisor.origin_ns + time_s * 1e9 - begun_ns
-            return after_ns * 1e-9 * RATE_HZ - block_frames - first_sample
+            return at(origin_ns + time_s * 1e9)
 
-        gates = [_first_sample(heard, place(pulse_s)) for pulse_s in plot.pulses_s]
-        knobs = [_half_changed(heard, place(step_s)) for step_s in plot.steps_s]
+        gates = tuple(_first_sample(heard, place(pulse_s)) for pulse_s in plot.pulses_s)
+        midi = tuple(_first_sample(heard, at(sent_ns)) for sent_ns in (line.sent_ns if line else []))
+        leaps = tuple(_half_changed(heard, place(step_s)) for step_s in plot.steps_s)
 
     def between(span_s: tuple[float, float], which: int) -> Ints:
+        if span_s[0] not in marks:  # the part was left out
+            return np.zeros(DURATION_BINS if which else len(N), np.int64)
         return marks[span_s[1]][which] - marks[span_s[0]][which]
 
     morphs_hz = [
         float(between(span_s, 0)[N["morphs"]]) / (span_s[1] - span_s[0]) / voices
         for span_s, voices in ((plot.one_s, 1), (plot.eight_s, VOICES))
     ]
-    finished = between(plot.eight_s, 2)
-    return Cell(
-        block_frames=block_frames,
-        load=load,
-        delay_ms=constant_ns * 1e-6,
-        gate_ms=_quantiles([one for one in gates if one is not None]),
-        missed=sum(one is None for one in gates),
-        knob_ms=_quantiles([one for one in knobs if one is not None]),
-        callback_ms=_binned(between(plot.eight_s, 1), block_frames),
-        blocks=int(finished.sum()),
-        not_in_time=int(finished[BINS_PER_BLOCK:].sum()),
+    return Answers(
+        delay_ms=delay_ns(block_frames, SCAN_HZ) * 1e-6,
+        gates_ms=gates,
+        midi_ms=midi,
+        knobs_ms=leaps,
+        durations=between(plot.eight_s, 1),
+        finished=between(plot.eight_s, 2),
         late_frames=late_frames,
         late_events=late_events,
         morphs_hz=(round(morphs_hz[0], 1), round(morphs_hz[1], 1)),
     )
+
+
+@contextlib.contextmanager
+def _planned(
+    bundle: bundles.Bundle, variant: str | None = None, line: _Line | None = None
+) -> Iterator[tuple[Plan, list[Part], Path]]:
+    """What is to be played: plan and parts, and where the script is to be written; a folder for its state."""
+    from device import state
+    from device.instrument import Plan, read_parts
+
+    with tempfile.TemporaryDirectory() as name, _environment(state.VARIABLE, name):
+        folder = Path(name)
+        script, patch = folder / "measure.toml", folder / "patch.toml"
+        patch.write_text(f"[voice]\nrelease_ms = {RELEASE_MS}\ncarry = false\n")
+        serial = () if line is None else (line.path,)
+        plan = Plan(
+            (bundle.path,), patch=patch, variant=variant, script=str(script), voices=VOICES, serial=serial
+        )
+        yield plan, read_parts(plan, VOICES), script
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """A variable, for this process and those that it starts: what is measured keeps nothing where a player does."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _playing(plan: Plan, parts: list[Part], block_frames: int) -> Supervisor:
+    """The whole program on its paced output, captured."""
+    from device.play import Supervisor, delay_ns
+
+    return Supervisor(plan, parts, block_frames, delay_ns(block_frames, SCAN_HZ), "null", True)
+
+
+class _Line:
+    """A DIN cable: a pair of the kernel's terminals, of which the program opens one as its serial port.
+
+    No UART is in between, so what a cable's 31250 baud take for a note's three bytes (0.96 ms) comes on top.
+    """
+
+    def __init__(self) -> None:
+        self._end, self._kept = os.openpty()  # the far end is held open too, or it would hang up
+        self.path = os.ttyname(self._kept)
+        self.sent_ns: list[int] = []
+
+    def __enter__(self) -> _Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._end)
+        os.close(self._kept)
+
+    @contextlib.contextmanager
+    def played(self, origin_ns: int, times_s: Sequence[float]) -> Iterator[None]:
+        """Notes at these times, from a thread; ``sent_ns`` says when each was written."""
+        ended = threading.Event()
+
+        def wait_until(time_s: float) -> bool:
+            return ended.wait(max(origin_ns * 1e-9 + time_s - time.monotonic(), 0.0))
+
+        def play() -> None:
+            for time_s in times_s:
+                if wait_until(time_s):
+                    return
+                self.sent_ns.append(time.monotonic_ns())
+                os.write(self._end, NOTE_ON)
+                if wait_until(time_s + PULSE_S):
+                    return
+                os.write(self._end, NOTE_OFF)
+
+        thread = threading.Thread(target=play, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(2.0)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some seconds of a run in which eight notes are held and a pot is swept, the ``end_s`` since it began.
+
+    ``callback_ms`` and ``generation_ms``: means, of a block and of a note's frames; ``not_in_time`` of ``blocks``;
+    ``morphs_hz`` of each voice. None where nothing was counted, or the board has no such sensor.
+    """
+
+    end_s: float
+    blocks: int
+    not_in_time: int
+    callback_ms: float | None
+    generation_ms: float | None
+    morphs_hz: float
+    temperature_c: float | None
+    clock_mhz: float | None
+
+
+def sustain(
+    bundle: bundles.Bundle, block_frames: int, seconds: float, every_s: float, variant: str | None = None
+) -> Iterator[Stretch]:
+    """Hold eight notes and sweep a pot for ``seconds``; says every ``every_s`` what that took."""
+    from device.engine import BINS_PER_BLOCK, N
+    from device.machine import clock_mhz, temperature_c
+    from device.partials import Partials
+
+    notes = ", ".join(f"[0, {seconds + SETTLES_S:.3f}, {key}, 60]" for key in EIGHT_KEYS)
+    names = ("generated", "generation_ns", "morphs", "blocks", "callback_ns")
+    with _planned(bundle, variant) as (plan, parts, script):
+        morphs = isinstance(bundle.manifest.representation, Partials)
+        pot = _telling_pot(bundle, parts[0].knobs) if morphs else 1
+        script.write_text(
+            f"seconds = {seconds + SETTLES_S:.3f}\n[pitch]\nnotes = [{KNOB_KEY}]\n"
+            f"[gate]\npulses = [[0, 0.01]]\n[[keys]]\nchannel = 2\nnotes = [{notes}]\n"
+            f'[pot.{pot}]\nwave = "triangle"\nperiod_s = {2 * SWEEP_S}\n'
+        )
+        with _playing(plan, parts, block_frames) as supervisor:
+            assert supervisor.audio is not None
+            desk, null = supervisor.desk, supervisor.audio.null
+
+            def seen() -> tuple[dict[str, int], Ints]:
+                return {name: int(desk.counts[N[name]]) for name in names}, null.finished.copy()
+
+            before, began_s = seen(), time.monotonic()
+            last_s = began_s
+            while last_s - began_s < seconds:
+                time.sleep(min(0.05, every_s))
+                supervisor.watch(time.monotonic_ns())
+                supervisor.fetch()
+                now_s = time.monotonic()
+                if now_s - last_s < every_s and now_s - began_s < seconds:
+                    continue
+                after = seen()
+                more = {name: after[0][name] - before[0][name] for name in names}
+                ready = after[1] - before[1]
+                yield Stretch(
+                    end_s=round(now_s - began_s, 3),
+                    blocks=int(ready.sum()),
+                    not_in_time=int(ready[BINS_PER_BLOCK:].sum()),
+                    callback_ms=more["callback_ns"] / more["blocks"] * 1e-6 if more["blocks"] else None,
+                    generation_ms=(
+                        more["generation_ns"] / more["generated"] * 1e-6 if more["generated"] else None
+                    ),
+                    morphs_hz=more["morphs"] / VOICES / (now_s - last_s),
+                    temperature_c=temperature_c(),
+                    clock_mhz=clock_mhz(),
+                )
+                before, last_s = after, now_s
+
+
+PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import darkrack; sys.exit(darkrack.main(sys.argv[2:]))"
+)
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def start_s(bundle: bundles.Bundle, block_frames: int, variant: str | None = None) -> float:
+    """Seconds from the beginning of `darkrack play`, a process of its own, to the first sample that is not zero.
+
+    The gate is up from the first moment, so it is the program that is waited for; 50 ms of it are the script's own.
+    """
+    from device import state
+
+    with tempfile.TemporaryDirectory() as name, _environment(state.VARIABLE, name):
+        folder = Path(name)
+        script, report = folder / "start.toml", folder / "report.json"
+        script.write_text(
+            f"seconds = {STARTED_S}\n[pitch]\nnotes = [{KNOB_KEY}]\n[gate]\npulses = [[0, {STARTED_S}]]\n"
+        )
+        words = ["play", bundle.path.resolve(), "--profile", "sim", "--script", script, "--audio", "null"]
+        words += ["--midi", "none", "--osc", "0", "--block", block_frames, "--json", report]
+        words += [] if variant is None else ["--variant", variant]
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(ROOT), *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=START_LIMIT_S,
+            check=False,
+        )
+        where = "darkrack play"
+        if done.returncode:
+            raise DarkrackError(where, "it to play", done.stderr.strip()[-500:] or f"exit {done.returncode}")
+        after_s = json.loads(report.read_text())["first_sound_after_s"]
+        if after_s is None:
+            raise DarkrackError(where, "sound after its gate", "silence", "darkrack bundle verify FILE")
+        return float(after_s)
 
 
 def _not_captured(desk: Desk) -> int:
@@ -512,7 +780,6 @@ def measure_callback(bundle: bundles.Bundle, kind: str, load: str, seconds: floa
     """When blocks of 128 frames with eight full voices are ready, on the paced output."""
     from device.engine import BINS_PER_BLOCK, make, memory_size
 
-    block_frames = 128
     memory = SharedMemory(create=True, size=memory_size(VOICES))
     try:
         desk = make(memory.buf, VOICES)
@@ -524,7 +791,7 @@ def measure_callback(bundle: bundles.Bundle, kind: str, load: str, seconds: floa
         with contextlib.suppress(BufferError):
             memory.close()
         memory.unlink()
-    ready = _binned(finished, block_frames)
+    ready = _binned(finished, BLOCK_FRAMES)
     return Lateness(kind, load, ready, int(finished[BINS_PER_BLOCK:].sum()))
 
 
@@ -549,12 +816,42 @@ def _fill(desk: Desk) -> None:
         push(desk, 0, START, v, v + 1, f0_hz, 1 / VOICES, 0.0, 0.1, v)
 
 
-def _paced(memory: SharedMemory, kind: str, seconds: float) -> Ints:
+@dataclass(frozen=True)
+class Rendered:
+    """Blocks of eight full voices: mean and largest time of the callback, and two histograms as in `Answers`."""
+
+    mean_ms: float
+    max_ms: float
+    durations: Ints
+    finished: Ints
+
+
+def render_full(block_frames: int, seconds: float) -> Rendered:
+    """Render eight voices of 80 partials on this process's paced output, by the compiled callback."""
+    from device.engine import N, make, memory_size
+
+    memory = SharedMemory(create=True, size=memory_size(VOICES))
+    try:
+        desk = make(memory.buf, VOICES)
+        _fill(desk)
+        finished = _paced(memory, COMPILED, seconds, block_frames)
+        mean_ns = int(desk.counts[N["callback_ns"]]) / max(int(desk.counts[N["blocks"]]), 1)
+        rendered = Rendered(
+            mean_ns * 1e-6, int(desk.counts[N["callback_max_ns"]]) * 1e-6, desk.durations.copy(), finished
+        )
+        del desk
+    finally:
+        with contextlib.suppress(BufferError):
+            memory.close()
+        memory.unlink()
+    return rendered
+
+
+def _paced(memory: SharedMemory, kind: str, seconds: float, block_frames: int = BLOCK_FRAMES) -> Ints:
     """Render on this process's paced output for so long."""
     from device.audio import NullOutput
     from device.engine import address, advance, callback, lay_out
 
-    block_frames = 128
     if kind == PYTHON:
         desk = lay_out(memory.buf, VOICES)
 
@@ -575,7 +872,7 @@ def _paced(memory: SharedMemory, kind: str, seconds: float) -> Ints:
         place = made.address
     output = NullOutput(RATE_HZ, block_frames, place, address(memory.buf))
     output.start()
-    time.sleep(0.5)
+    time.sleep(WARMS_UP_S)
     before = output.finished.copy()
     time.sleep(seconds)
     after = output.finished.copy()

@@ -28,7 +28,6 @@ FORBIDDEN = {
         "scipy",
         "librosa",
         "soxr",
-        "onnxruntime",
         "darkrack",
         "hw_schematics",
         "benchmarks",
@@ -83,6 +82,12 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
     found = [line for path in MODULES for line in _found(path, LATE, into_functions=False)]
     found += _found(ROOT / "darkrack.py", LATE | {"torch", *ROOMS}, into_functions=False)
     assert found == []
+
+
+def test_onnx_runtime_is_measured_by_the_device_and_needed_by_nothing() -> None:
+    device = [path for path in MODULES if path.is_relative_to(ROOT / "device")]
+    found = [line for path in device for line in _found(path, {"onnxruntime"}, into_functions=True)]
+    assert {line.split(":")[0] for line in found} == {"device/inference.py"}
 
 
 def test_a_planted_import_is_found(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.prove import Hop, compare, hold, log_spectral_distance_db, snr_db
+from compress.prove import Hop, compare, hold, log_spectral_distance_db
 from device.errors import DarkrackError
+from device.inference import snr_db
 from device.partials import Partials
 
 GRID = Partials(24, 64)

@@ -14,10 +14,10 @@ from training import GROWING, RECIPE, train_run, write_set
 
 import darkrack
 from compress import export
-from compress.prove import snr_db
 from device import bundle
 from device.errors import DarkrackError
 from device.generator import Asked, Generator, trained_pitch
+from device.inference import snr_db
 from device.maker import Maker
 from device.partials import Partials, nominal_hz
 from device.stft import NoteSamples, Stft
