@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import statistics
 import tempfile
@@ -18,10 +19,10 @@ from device.errors import DarkrackError
 KINDS = ("integer", "branch", "load_store", "load_store_vector", "vector", "vector_multiply", "other")
 COUNTS = (*KINDS, "loaded_bytes", "stored_bytes", "missed_l1", "missed_l2", "missed_l3")
 LINE_BYTES = 64
-RISE = 0.05  # of instructions over those kept, that is let pass: another release of a compiler moves them by a few percent
+RISE = 0.05  # of instructions over those kept, that is let pass: another compiler moves them by a few percent
 
-# Data caches as count.c takes them, KiB:ways. Arm, Cortex-A72 TRM (100095), 6.1 and 7.1: L1 32 KB, 2 ways; BCM2711: L2 1 MB, 16 ways.
-# Cortex-A76 TRM (100798): L1 64 KB, 4 ways, L2 8 ways; Raspberry Pi's page of the BCM2712: L2 512 KB a core, L3 2 MB.
+# Data caches as count.c takes them, KiB:ways. Arm, Cortex-A72 TRM (100095), 6.1 and 7.1: L1 32 KB, 2 ways; BCM2711:
+# L2 1 MB, 16 ways. Cortex-A76 TRM (100798): L1 64 KB, 4 ways, L2 8 ways; Raspberry Pi's page of the BCM2712: L2 512 KB a core, L3 2 MB.
 CACHES = {"cortex-a72": "l1=32:2,l2=1024:16", "cortex-a76": "l1=64:4,l2=512:8,l3=2048:16"}
 
 
@@ -92,7 +93,7 @@ def kind(word: int) -> str:
 
 
 def _multiplies(word: int) -> bool:
-    """Of SIMD and floating point processing: Arm ARM (DDI 0487), C4.1.94 "Data Processing -- Scalar FP and Advanced SIMD"."""
+    """Of SIMD and floating point: Arm ARM (DDI 0487), C4.1, "Data Processing -- Scalar FP and Advanced SIMD"."""
     if word >> 24 & 0xFF == 0x1F:
         return True  # fmadd and its like
     if word >> 31:
@@ -132,7 +133,7 @@ def pieces(marks: Sequence[tuple[int, Counts]], names: Sequence[tuple[str, int]]
         own = [counts for number, counts in marks if number // 100 == k]
         if len(own) < 2:
             raise DarkrackError("the plugin's output", f"marks of '{names[k][0]}'", f"{len(own)}")
-        for before, after in zip(own, own[1:], strict=False):
+        for before, after in itertools.pairwise(own):
             yield after - before
 
     def middle(each: Sequence[Counts]) -> Counts:
@@ -164,5 +165,7 @@ def risen(kept: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, 
     for name in kept.keys() & now.keys():
         before, after = kept[name]["instructions"], now[name]["instructions"]
         if after > before * (1 + RISE):
-            found.append(f"{name}: {after:,} instructions, {after / before - 1:+.1%} over the {before:,} that are kept")
+            found.append(
+                f"{name}: {after:,} instructions, {after / before - 1:+.1%} over the {before:,} that are kept"
+            )
     return sorted(found)

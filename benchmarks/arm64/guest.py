@@ -1,6 +1,6 @@
 """What runs on the emulated core to be counted: pieces of work between marks that the plugin sees (count.c).
 
-    python3 guest.py bundle X.rack [voices]      every variant's notes and slices; with the word voices, audio blocks too
+    python3 guest.py bundle X.rack [voices]      every variant's notes and slices; with the word voices, blocks too
     python3 guest.py tflite MODEL                one model through LiteRT as it is played, zeros in
     python3 guest.py ncnn NETWORK.param          one network through ncnn, zeros in, weights of zero
 
@@ -22,6 +22,7 @@ import numpy as np
 
 MARK = 1_000_000_000  # no process has so high a number
 WARM, REPETITIONS = 3, 5
+LARGE_WARM, LARGE_REPETITIONS = 1, 2  # of networks that take minutes here
 BLOCK_FRAMES, VOICES, BLOCKS = 128, 8, 20  # as `darkrack play` does by itself; blocks in one repetition
 
 Piece = tuple[str, int, Callable[[], object]]  # name, how many of what is counted it holds, work
@@ -41,13 +42,14 @@ def main(kind: str, path: str, *also: str) -> None:
     """Run the pieces of one kind of work."""
     pieces: list[Piece] = [("mark", 1, nothing)]
     pieces += {"bundle": bundle_pieces, "tflite": tflite_pieces, "ncnn": ncnn_pieces}[kind](Path(path), *also)
+    warm, repetitions = (WARM, REPETITIONS) if kind == "bundle" else (LARGE_WARM, LARGE_REPETITIONS)
     gc.collect()
     gc.disable()
     for k, (_, _, work) in enumerate(pieces):
-        for _ in range(WARM):
+        for _ in range(warm):
             work()
         mark(100 * k)
-        for n in range(REPETITIONS):
+        for n in range(repetitions):
             work()
             mark(100 * k + n + 1)
     print(json.dumps([(name, each) for name, each, _ in pieces]))

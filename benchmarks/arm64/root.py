@@ -30,7 +30,13 @@ OURS = ("pyproject.toml", "README.md", "LICENSE", "darkrack.py", "device", "trai
 RELEASE, PYTHON = "bookworm", "3.11"
 GLIBC = 36  # 2.36, bookworm's; the oldest that wheels for aarch64 ask for is 2.17
 QEMU = "qemu-aarch64"
-NEEDED = {"debootstrap": "debootstrap", "dpkg-deb": "dpkg", QEMU: "qemu-user", "gcc": "gcc", "setarch": "util-linux"}
+NEEDED = {
+    "debootstrap": "debootstrap",
+    "dpkg-deb": "dpkg",
+    QEMU: "qemu-user",
+    "gcc": "gcc",
+    "setarch": "util-linux",
+}
 LIMIT_S = 1800.0
 # What numba compiles, it compiles for this core on both boards: compiling takes minutes under emulation.
 COMPILED_FOR = {"NUMBA_CPU_NAME": "cortex-a72", "NUMBA_CPU_FEATURES": "+neon"}
@@ -54,7 +60,16 @@ class Board:
     cores: int = 4
 
 
-PI4 = Board("pi4", "Raspberry Pi 4 Model B Rev 1.4", "cortex-a72", 0xD08, 0, 3, "fp asimd evtstrm crc32 cpuid", 1_800_000)
+PI4 = Board(
+    "pi4",
+    "Raspberry Pi 4 Model B Rev 1.4",
+    "cortex-a72",
+    0xD08,
+    0,
+    3,
+    "fp asimd evtstrm crc32 cpuid",
+    1_800_000,
+)
 PI5 = Board(
     "pi5",
     "Raspberry Pi 5 Model B Rev 1.0",
@@ -146,7 +161,9 @@ def board_files(board: Board) -> dict[str, str]:
         f"CPU variant\t: {board.variant:#x}\nCPU part\t: {board.part:#x}\nCPU revision\t: {board.revision}\n\n"
     )
     all_cores = f"0-{board.cores - 1}\n"
-    files = {"proc/cpuinfo": "".join(core.format(n) for n in range(board.cores)) + f"Model\t\t: {board.model}\n"}
+    files = {
+        "proc/cpuinfo": "".join(core.format(n) for n in range(board.cores)) + f"Model\t\t: {board.model}\n"
+    }
     system = "sys/devices/system/cpu"
     files |= {f"{system}/{name}": all_cores for name in ("possible", "present", "online")}
     files[f"{system}/kernel_max"] = "255\n"
@@ -171,7 +188,7 @@ def install() -> Root:
     wheels = kept("wheels", constraints, lambda place: _wheels(place, constraints, _requirements()))
     with tempfile.TemporaryDirectory(prefix="darkrack-arm64.") as folder:
         wheel, record = _own_wheel(Path(folder))
-        # By content, so that numba's cache, which goes by the times of files, holds until a file changes.
+        # By the content of modules, so that numba's cache, which goes by the times of files, holds until one changes.
         own = kept("own", record, lambda place: zipfile.ZipFile(wheel).extractall(place))
     code = cache() / "code"
     code.mkdir(exist_ok=True)
@@ -216,7 +233,9 @@ def _need_programs() -> None:
     missing = sorted({package for program, package in NEEDED.items() if not shutil.which(program)})
     if missing:
         hint = f"sudo apt-get install {' '.join(missing)}"
-        raise DarkrackError("arm64", "the Debian packages " + ", ".join(sorted({*NEEDED.values()})), "not all", hint)
+        raise DarkrackError(
+            "arm64", "the Debian packages " + ", ".join(sorted({*NEEDED.values()})), "not all", hint
+        )
 
 
 def _debian(place: Path) -> None:
@@ -263,11 +282,24 @@ def _name(requirement: str) -> str:
 def _wheels(place: Path, constraints: str, requirements: Sequence[str], *options: str) -> None:
     """pip's own answer for an aarch64 machine with the Debian's glibc and Python; wheels only."""
     platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(GLIBC, 16, -1)]
-    where = (*platforms, "--platform=manylinux2014_aarch64", f"--python-version={PYTHON}", "--implementation=cp")
+    where = (
+        *platforms,
+        "--platform=manylinux2014_aarch64",
+        f"--python-version={PYTHON}",
+        "--implementation=cp",
+    )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "constraints.txt"
         file.write_text(constraints, encoding="utf-8")
-        pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts")
+        pip = (
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-warn-conflicts",
+        )
         fixed = ("--only-binary=:all:", "--target", str(place), "--constraint", str(file))
         hint = "it needs the network; a package without a wheel for aarch64 is a finding"
         _run([*pip, *where, *fixed, *options, *requirements], hint)
@@ -287,7 +319,8 @@ def _own_wheel(folder: Path) -> tuple[Path, str]:
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         (record,) = (name for name in archive.namelist() if name.endswith(".dist-info/RECORD"))
-        return wheel, archive.read(record).decode()
+        lines = archive.read(record).decode().splitlines()
+    return wheel, "\n".join(line for line in lines if ".dist-info/" not in line)
 
 
 def _run(
