@@ -1,4 +1,4 @@
-/* A TCG plugin for qemu-aarch64 7.2: counts what the guest executes, by kind of instruction, and what misses its caches.
+/* A TCG plugin for qemu-aarch64 7.2: counts what the guest executes, by kind of instruction, and what misses caches.
 
    gcc -shared -fPIC -O2 -o count.so count.c
    qemu-aarch64 -plugin ./count.so,out=FILE[,l1=KIB:WAYS,l2=KIB:WAYS[,l3=KIB:WAYS]] ...
@@ -109,8 +109,8 @@ static void on_translation(uint64_t id, void *block)
         if (held[of]) qemu_plugin_register_vcpu_tb_exec_inline(block, ADD_U64, &count[of], held[of]);
 }
 
-static void on_system_call(uint64_t id, unsigned cpu, int64_t number, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
-                           uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8)
+static void on_system_call(uint64_t id, unsigned cpu, int64_t number, uint64_t a1, uint64_t a2, uint64_t a3,
+                           uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8)
 {
     if (number != GETPGID || a1 < MARK || a1 >= MARK + MARKS) return;
     marked = true;

@@ -21,8 +21,9 @@ COUNTS = (*KINDS, "loaded_bytes", "stored_bytes", "missed_l1", "missed_l2", "mis
 LINE_BYTES = 64
 RISE = 0.05  # of instructions over those kept, that is let pass: another compiler moves them by a few percent
 
-# Data caches as count.c takes them, KiB:ways. Arm, Cortex-A72 TRM (100095), 6.1 and 7.1: L1 32 KB, 2 ways; BCM2711:
-# L2 1 MB, 16 ways. Cortex-A76 TRM (100798): L1 64 KB, 4 ways, L2 8 ways; Raspberry Pi's page of the BCM2712: L2 512 KB a core, L3 2 MB.
+# Data caches as count.c takes them, KiB:ways. Arm, Cortex-A72 TRM (100095), 6.1 and 7.1: L1 32 KB, 2 ways; BCM2711: L2
+# 1 MB, 16 ways. Cortex-A76 TRM (100798): L1 64 KB, 4 ways, L2 8 ways; Raspberry Pi's page of the BCM2712: L2 512 KB a
+# core, L3 2 MB.
 CACHES = {"cortex-a72": "l1=32:2,l2=1024:16", "cortex-a76": "l1=64:4,l2=512:8,l3=2048:16"}
 
 
@@ -144,7 +145,7 @@ def pieces(marks: Sequence[tuple[int, Counts]], names: Sequence[tuple[str, int]]
     for k, (name, each) in enumerate(names[1:], start=1):
         repeated = list(repetitions(k))
         totals = [one.instructions for one in repeated]
-        spread = (max(totals) - min(totals)) / statistics.median(totals)
+        spread = (max(totals) - min(totals)) / max(statistics.median(totals), 1)
         found[name] = Piece((middle(repeated) - empty).per(each), spread)
     return found
 
