@@ -244,7 +244,7 @@ def _debian(place: Path) -> None:
         hint = "run this once as root; what it makes, everybody can run"
         raise DarkrackError("debootstrap", "root, to make an arm64 Debian", f"user {os.geteuid()}", hint)
     options = ("--foreign", "--arch=arm64", "--variant=minbase", "--include=python3")
-    hint = "it needs the network, and a file system that takes device nodes; its log is debootstrap/debootstrap.log"
+    hint = "it needs the network, and a cache on a file system that takes device nodes (XDG_CACHE_HOME)"
     _run(["debootstrap", *options, RELEASE, str(place)], hint)
     archives = place / "var/cache/apt/archives"
     for package in sorted(archives.glob("*.deb")):
