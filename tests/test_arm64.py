@@ -76,7 +76,9 @@ def kind_in_c(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The plugin's own function; what it calls in qemu is never called here, so it need not be there."""
     library = tmp_path_factory.mktemp("count") / "count.so"
     source = HERE / "count.c"
-    called = {*re.findall(r"\b(qemu_plugin_\w+)\(", source.read_text(encoding="utf-8"))} - {"qemu_plugin_install"}
+    called = {*re.findall(r"\b(qemu_plugin_\w+)\(", source.read_text(encoding="utf-8"))} - {
+        "qemu_plugin_install"
+    }
     nowhere = [f"-Wl,--defsym={name}=0" for name in sorted(called)]
     words = ["gcc", "-shared", "-fPIC", "-Dstatic=", *nowhere, "-o", str(library), str(source)]
     subprocess.run(words, check=True, capture_output=True)

@@ -38,7 +38,7 @@ def document(text: str) -> str:
     """``text`` with every table made anew from what is kept."""
     report = kept()
     tables = {
-        "agreement": agreement(report),
+        "agreement": f"{_made(report)}\n\n{agreement(report)}",
         "counts": counts_table(report),
         "check": check(),
         "estimates": estimates(report),
@@ -147,6 +147,15 @@ def check() -> str:
         "source",
     )
     return _table(head, rows)
+
+
+def _made(report: dict[str, Any]) -> str:
+    """When, beside what, and with which versions."""
+    names = {"ai_edge_litert": "LiteRT"}
+    versions = ", ".join(
+        f"{names.get(name, name)} {version}" for name, version in sorted(report["versions"].items())
+    )
+    return f"On {report['date']}, beside this machine: {report['machine']}. {versions}."
 
 
 def _pieces(report: dict[str, Any]) -> Iterator[tuple[str, str, Piece]]:

@@ -3,8 +3,8 @@
 Packages are Debian's, wheels are the real ones for aarch64 at the versions that this environment has, and Darkrack is
 the clone's own wheel. All of it lies in the user's cache. qemu-aarch64 looks every path up below one folder first (its
 option -L). There is one for each board: links into the Debian, and beside them /proc/cpuinfo and /sys as that board's
-kernel shows them. That is needed: XNNPACK's cpuinfo reads them, picks kernels by the part number it finds there, and
-breaks off where it finds this machine's.
+kernel shows them. That is needed: XNNPACK's cpuinfo reads them, and breaks off where it finds this machine's. Which
+kernels it picks is mostly said by the core's features, which qemu tells, and a little by the part number in there.
 """
 
 from __future__ import annotations
