@@ -186,11 +186,11 @@ def test_the_model_holds_for_published_measurements_of_one_runtime() -> None:
     kept = json.loads(page.KNOWN.read_text(encoding="utf-8"))
     held = []
     for measured in read_toml(page.PUBLISHED, "measurements")["measured"]:
-        if measured["engine"] == "ncnn":
+        if measured["engine"] in {known.NCNN, known.NCNN_INT8}:
             machine = MACHINES[measured["machine"]]
-            piece = Piece.of(kept["ncnn"][machine.core][measured["network"]])
+            piece = Piece.of(kept[measured["engine"]][machine.core][measured["network"]])
             held.append(estimate(piece.counts, machine).holds(measured["ms"]))
-    assert held == [True] * 4
+    assert held == [True] * 6
 
 
 # ---- known networks ----
@@ -202,8 +202,9 @@ def test_the_known_networks_are_as_large_as_published() -> None:
 
 
 @pytest.mark.parametrize("name", known.NETWORKS)
-def test_every_blob_of_ncnns_text_is_made_once_and_taken_once(name: str) -> None:
-    magic, sizes, *lines = known.ncnn_param(name).splitlines()
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_every_blob_of_ncnns_text_is_made_once_and_taken_once(name: str, eight_bits: bool) -> None:
+    magic, sizes, *lines = known.ncnn_param(name, eight_bits).splitlines()
     taken, made = [], []
     for one in lines:
         _, _, inputs, outputs, *words = one.split()

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.action == "known":
             from benchmarks.arm64.known import count_all
 
-            counted = count_all(install())
+            counted = count_all(install(), page.PUBLISHED)
             kept = {
                 engine: {
                     cpu: {network: piece.as_json() for network, piece in networks.items()}

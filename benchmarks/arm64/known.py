@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arm64.cost import MACHINES
 from benchmarks.arm64.counts import Piece, count
 from benchmarks.arm64.root import BOARDS, Root, packages
+from device.files import read_toml
 
-NCNN = "ncnn==1.0.20261020"
+LITERT, NCNN, NCNN_INT8 = "LiteRT", "ncnn", "ncnn int8"  # as published.toml names them
+NCNN_WHEEL = "ncnn==1.0.20261020"
 SIZE, COLOURS, CLASSES = 224, 3, 1000
 
 # Strides and output channels of the 13 pairs of depthwise and pointwise convolutions after the first one.
@@ -83,8 +86,11 @@ def macs(name: str) -> int:
     return total + last * CLASSES
 
 
-def ncnn_param(name: str) -> str:
-    """The network in ncnn's text format, from ``data`` to ``output``: a line a layer, its parameters by number."""
+def ncnn_param(name: str, eight_bits: bool = False) -> str:
+    """The network in ncnn's text format, from ``data`` to ``output``: a line a layer, its parameters by number.
+
+    ``eight_bits``: weights and activations of convolutions and of the dense layer, floats between the layers.
+    """
     lines: list[str] = [f"Input data 0 1 data 0={SIZE} 1={SIZE} 2={COLOURS}"]
     blobs = 1
     now, block = "data", ""
@@ -104,13 +110,17 @@ def ncnn_param(name: str) -> str:
         shape = f"0={one.outputs} 1={one.kernel} 3={one.stride} 4={one.kernel // 2} 5=1 6={weights}"
         cut = {None: "", 0: "9=1", 6: "9=3 -23310=2,0.000000e+00,6.000000e+00"}[one.limit]
         kind, groups = ("Convolution", "") if one.groups == 1 else ("ConvolutionDepthWise", f"7={one.groups}")
-        layer(kind, [now], [f"b{n}"], *filter(None, (shape, groups, cut)))
+        eight = ("8=2" if one.groups == 1 else "8=1") if eight_bits else ""
+        layer(kind, [now], [f"b{n}"], *filter(None, (shape, groups, eight, cut)))
         now = f"b{n}"
         if one.adds:
             layer("BinaryOp", [now, block], [f"a{n}"], "0=0")
             now = f"a{n}"
     layer("Pooling", [now], ["pooled"], "0=1 4=1")
-    layer("InnerProduct", ["pooled"], ["dense"], f"0={CLASSES} 1=1 2={CLASSES * plan[-1].outputs}")
+    of_dense = f"2={CLASSES * plan[-1].outputs}"
+    layer(
+        "InnerProduct", ["pooled"], ["dense"], f"0={CLASSES} 1=1", of_dense, *(["8=2"] if eight_bits else [])
+    )
     layer("Softmax", ["dense"], ["output"], "0=0")
     return f"7767517\n{len(lines)} {blobs}\n" + "\n".join(lines) + "\n"
 
@@ -152,19 +162,21 @@ def tflite(name: str) -> bytes:
         return bytes(litert_torch.convert(network, (torch.zeros(1, SIZE, SIZE, COLOURS),)).model_content())
 
 
-def count_all(root: Root) -> dict[str, dict[str, dict[str, Piece]]]:
-    """One inference of every network: engine -> core -> network -> what was counted."""
+def count_all(root: Root, published: Path) -> dict[str, dict[str, dict[str, Piece]]]:
+    """One inference of every network that was published: engine -> core -> network -> what was counted."""
+    measured = read_toml(published, "measurements")["measured"]
+    wanted = {(one["engine"], MACHINES[one["machine"]].core, one["network"]) for one in measured}
     found: dict[str, dict[str, dict[str, Piece]]] = {}
     with tempfile.TemporaryDirectory(prefix="darkrack-arm64.") as folder:
-        for name in NETWORKS:
-            param, model = Path(folder) / f"{name}.param", Path(folder) / f"{name}.tflite"
-            param.write_text(ncnn_param(name), encoding="utf-8")
-            model.write_bytes(tflite(name))
-            for engine, words, also in (
-                ("LiteRT", ("tflite", str(model)), ()),
-                ("ncnn", ("ncnn", str(param)), (packages(NCNN, "requests", "portalocker"),)),
-            ):
-                for board in BOARDS:
-                    counted = count(root, board, *words, also=also)
-                    found.setdefault(engine, {}).setdefault(board.cpu, {})[name] = counted["inference"]
+        for engine, cpu, name in sorted(wanted):
+            kind = "tflite" if engine == LITERT else "ncnn"
+            path = Path(folder) / f"network.{kind}"
+            if engine == LITERT:
+                path.write_bytes(tflite(name))
+            else:
+                path.write_text(ncnn_param(name, eight_bits=engine == NCNN_INT8), encoding="utf-8")
+            also = () if engine == LITERT else (packages(NCNN_WHEEL, "requests", "portalocker"),)
+            (board,) = (board for board in BOARDS if board.cpu == cpu)
+            counted = count(root, board, kind, str(path), also=also)
+            found.setdefault(engine, {}).setdefault(cpu, {})[name] = counted["inference"]
     return found
