@@ -9,10 +9,10 @@ BIN := .venv/bin
 BUNDLES := $(wildcard models/*.rack)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench peers scaling kernels check test hardware schematic budget kicad ngspice system clean
+.PHONY: help demo bench arm64 peers scaling kernels check test hardware schematic budget kicad ngspice system clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/base.stamp  ## hear it: set up .venv without torch, write out/demo.wav and out/demo.png
 	$(BIN)/darkrack demo
@@ -38,13 +38,17 @@ kernels: .venv/dev.stamp  ## time each kernel alone, keep it in out/kernels, and
 		--benchmark-storage out/kernels --benchmark-autosave --benchmark-quiet
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/pytest-benchmark --storage out/kernels compare --group-by name --columns median,iqr,rounds
 
+# RECORD=1 keeps the counts as the bound from now on, and writes the tables of docs/arm64.md.
+arm64: .venv/base.stamp system-arm64  ## the bundles in models/ on emulated Raspberry Pis: the same sound, and what it takes
+	$(BIN)/python -m benchmarks.arm64 run $(BUNDLES) $(if $(RECORD),--record)
+
 check: .venv/dev.stamp  ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict
 
 # Two processes with one thread each: more threads than cores make torch, BLAS and numba slower, not faster.
-test: system .venv/dev.stamp  ## set up everything, torch included, and run all tests
+test: system system-arm64 .venv/dev.stamp  ## set up everything, torch included, and run all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 # The same tests are part of `make test`, which leaves them out where KiCad is not.
@@ -85,6 +89,16 @@ system:
 			shellcheck systemd util-linux ngspice; \
 	elif ! command -v fluidsynth >/dev/null; then \
 		echo "error: the tests need the program fluidsynth"; echo "hint: sudo apt-get install fluidsynth"; exit 1; \
+	fi
+
+# An arm64 Debian is made by debootstrap, run by qemu's user emulation, and watched by a plugin that gcc compiles.
+.PHONY: system-arm64
+system-arm64:
+	@missing=$$(for program in debootstrap dpkg-deb qemu-aarch64 gcc setarch; do \
+		command -v $$program >/dev/null || echo $$program; done); \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+			debootstrap dpkg qemu-user gcc libc6-dev util-linux; \
 	fi
 
 clean:  ## remove .venv, caches and what was built; leaves out/ and runs/

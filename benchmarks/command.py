@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from device.bench import processor
 from device.errors import DarkrackError
+from device.machine import processor
 
 
 def main(

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import darkrack
-from device.bench import processor
 from device.files import atomic_path, write_json
+from device.machine import processor
 
 # General MIDI programs and what one would write beside them.
 TAGGED = {
