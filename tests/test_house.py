@@ -35,10 +35,7 @@ FORBIDDEN = {
     "train": {"compress", "darkrack", "hw_schematics", "benchmarks"},
     "compress": {"darkrack", "hw_schematics", "benchmarks"},
     "hw_schematics": {"torch", "train", "compress", "darkrack", "benchmarks"},
-    "benchmarks": {
-        "darkrack",
-        "hw_schematics",
-    },  # may use all that makes or plays a bundle; only tests use it
+    "benchmarks": {"hw_schematics"},  # may use all that makes or plays a bundle; only tests use it
 }
 # Heavy or bound to hardware: inside the function that needs it, never at the top of a module.
 LATE = {
