@@ -126,7 +126,9 @@ class Take:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `darkrack demo`."""
-    parser.add_argument("--bundle", type=Path, default=Path("models/first.rack"), help="the bundle to play")
+    parser.add_argument(
+        "--bundle", type=Path, default=Path("models/flagship.rack"), help="the bundle to play"
+    )
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for demo.wav and demo.png")
     parser.add_argument(
         "--seconds", type=float, default=PHRASE.seconds, help="play only so much of the phrase (default: all)"

@@ -69,7 +69,7 @@ add_user() {
     cat >$conf/darkrack.conf <<CONF
 # What the service plays. After a change: sudo systemctl restart darkrack
 # A bundle, or several; names without spaces. Yours may lie in $state.
-BUNDLE=$base/current/share/darkrack/first.rack
+BUNDLE=$base/current/share/darkrack/flagship.rack
 PROFILE=$profile
 # The sound card, or part of its name (darkrack doctor lists them); null for none.
 AUDIO=$audio
@@ -90,7 +90,7 @@ one_gpio() {  # both fill one folder, RPi: whichever is removed takes the other'
 make_version() {  # a half-made one is removed
     version=$base/versions/$(sed -n 's/^version = "\(.*\)"/\1/p' "$clone/pyproject.toml")-$(date +%Y%m%d-%H%M%S)
     say "making $version; this takes minutes"
-    local copy what
+    local copy what bundle
     copy=$(mktemp -d)
     trap 'rm -rf "$version" "$copy"' EXIT
     cp -r "$clone"/{pyproject.toml,README.md,LICENSE,darkrack.py,device,train,compress} "$copy"  # pip builds in place
@@ -102,8 +102,8 @@ make_version() {  # a half-made one is removed
     "$version/bin/python" -c 'import rtmidi' 2>/dev/null || in_pip install "${from[@]}" python-rtmidi \
         || say "note: python-rtmidi could not be installed, so there is no USB MIDI"
     one_gpio
-    install -D -m 644 -t "$version/share/darkrack" "$clone/models/first.rack" "$clone/service/darkrack.service"
-    "$version/bin/darkrack" bundle verify "$version/share/darkrack/first.rack" >/dev/null
+    install -D -m 644 -t "$version/share/darkrack" "$clone"/models/*.rack "$clone/service/darkrack.service"
+    for bundle in "$version/share/darkrack"/*.rack; do "$version/bin/darkrack" bundle verify "$bundle" >/dev/null; done
     rm -rf "$copy"
     trap - EXIT
 }

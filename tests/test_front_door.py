@@ -49,7 +49,7 @@ def test_without_words_it_shows_every_command(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize(
     "words",
-    [["sing"], ["--loud"], ["bench"], ["bench", "x.rack", "--loud"], ["bench", "x.rack", "--threads", "0"],
+    [["sing"], ["--loud"], ["bench", "x.rack", "--loud"], ["bench", "x.rack", "--threads", "0"],
      ["bundle"], ["bundle", "polish"], ["data"], ["data", "soundfont"], ["render"], ["train"], ["export"]],
     ids=" ".join,
 )  # fmt: skip
