@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
         "confidence": turns.CONFIDENCE,
         **measure(read, widths, rounds),
     }
-    content["boards"] = [_board(board, content) for board in [_here(), *boards]]
+    content["boards"] = [_board(board, content) for board in [_here(), *counted_boards(content), *boards]]
     print(markdown(content))
     if args.json is not None:
         write_json(args.json, content)
@@ -249,6 +249,33 @@ def _here() -> Board:
     return Board(HERE, (1.0, 1.0), (1.0, 1.0), f"a line through what {VOICES[0]} to {VOICES[-1]} voices took")
 
 
+def counted_boards(content: Mapping[str, Any]) -> list[Board]:
+    """A Pi 4 and a Pi 5, where `benchmarks.arm64` counted a bundle of this run: estimates over what it took here."""
+    from benchmarks.arm64 import page as counted
+    from benchmarks.arm64.cost import MACHINES, estimate
+    from benchmarks.arm64.counts import Piece
+
+    bundles_counted = counted.kept()["bundles"]
+    network = next((one for one in content["networks"] if one["bundle"] in bundles_counted), None)
+    eight = next((one for one in content["voices"] if one["voices"] == 8), None)
+    if network is None or eight is None:
+        return []
+    here_ms = {
+        "block": eight["ms_per_second"][0] * USUAL_BLOCK / RATE_HZ,  # 8 voices, as there
+        f"note {network['variant']}": network["ms"][0],
+    }
+    boards = []
+    for name, one in bundles_counted[network["bundle"]]["boards"].items():
+        made = [estimate(Piece.of(one["counts"][work]).counts, MACHINES[name]) for work in here_ms]
+        callback, inference = (
+            (each.low_ms / ms, each.high_ms / ms) for each, ms in zip(made, here_ms.values(), strict=True)
+        )
+        boards.append(
+            Board(MACHINES[name].name, callback, inference, "instructions counted, [arm64.md](arm64.md)")
+        )
+    return boards
+
+
 def _board(board: Board, content: Mapping[str, Any]) -> dict[str, Any]:
     """How far a board goes: full voices held at blocks of USUAL_BLOCK, and of each network how many of them morph.
 
@@ -320,9 +347,9 @@ def markdown(content: Mapping[str, Any]) -> str:
         held = _span(board["held_voices"])
         estimate = "" if board["name"] == HERE else " (estimate)"
         rows.append([board["name"] + estimate, held, morphing or "–", board["source"]])
-    if len(content["boards"]) == 1:
-        rows.append(["Raspberry Pi 4", "not measured", "not measured", "–"])
-        rows.append(["Raspberry Pi 5", "not measured", "not measured", "–"])
+    for name in ("Raspberry Pi 4", "Raspberry Pi 5"):
+        if len(content["boards"]) == 1:
+            rows.append([name, "not measured", "not measured", "–"])
     parts.append(command.table(rows))
     return "\n\n".join(parts)
 

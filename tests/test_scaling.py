@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks import ours, scaling
+from benchmarks.arm64 import page as arm64_page
+from benchmarks.arm64.cost import MACHINES, estimate
+from benchmarks.arm64.counts import Piece
 from device.bundle import Bundle
 from device.partials import Partials
 
@@ -98,6 +101,28 @@ def test_a_board_is_its_ratios_times_this_machine() -> None:
     assert half["morphing_voices"] == {"a": [3, 18]}
     none = scaling._board(scaling.Board("Slow", (100.0, 100.0), (1e3, 1e3), "a test"), figures)
     assert none["held_voices"] == [0, 0]
+
+
+def test_a_counted_bundle_says_how_far_a_pi_goes() -> None:
+    """Estimated milliseconds over measured ones: a machine twice as quick is twice as far ahead of the same board."""
+    counted = arm64_page.kept()["bundles"]
+    name = next(iter(counted))
+
+    def boards(here_ms: float, bundle: str = name) -> list[scaling.Board]:
+        network = {"bundle": bundle, "variant": "dynamic_int8", "ms": [here_ms] * 3}
+        voices = [{"voices": 8, "ms_per_second": [375 * here_ms] * 3}]
+        return scaling.counted_boards({"networks": [network], "voices": voices})
+
+    once, twice = boards(0.1), boards(0.05)
+    assert [board.name for board in once] == ["Raspberry Pi 4, 1.8 GHz", "Raspberry Pi 5, 2.4 GHz"]
+    for one, two in zip(once, twice, strict=True):
+        np.testing.assert_allclose(two.callback, [2 * ratio for ratio in one.callback])
+        np.testing.assert_allclose(two.inference, [2 * ratio for ratio in one.inference])
+    note = estimate(
+        Piece.of(counted[name]["boards"]["pi5"]["counts"]["note dynamic_int8"]).counts, MACHINES["pi5"]
+    )
+    assert once[1].inference == pytest.approx((note.low_ms / 0.1, note.high_ms / 0.1))
+    assert boards(0.1, "nobody.rack") == []
 
 
 def test_the_page_says_what_is_an_estimate_and_what_nobody_measured(
