@@ -343,7 +343,9 @@ def markdown(content: Mapping[str, Any]) -> str:
     parts.append(command.table(rows))
     rows = [["where it ends", f"full voices held, blocks of {USUAL_BLOCK}", "of them morphing", "source"]]
     for board in content["boards"]:
-        morphing = "<br>".join(f"{name}: {_span(most)}" for name, most in board["morphing_voices"].items())
+        morphing = "<br>".join(
+            f"{name}: {_span(most)}" for name, most in sorted(board["morphing_voices"].items())
+        )
         held = _span(board["held_voices"])
         estimate = "" if board["name"] == HERE else " (estimate)"
         rows.append([board["name"] + estimate, held, morphing or "–", board["source"]])
