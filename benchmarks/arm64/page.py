@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.arm64.cost import MACHINES, Estimate, estimate
 from benchmarks.arm64.counts import Piece
 from benchmarks.arm64.root import BOARDS, CLONE
+from benchmarks.command import table as markdown_table
 from device.files import atomic_path, read_toml
 
 HERE = Path(__file__).parent
@@ -73,7 +74,7 @@ def agreement(report: dict[str, Any]) -> str:
         "`render`, dB",
         "`play`, dB",
     )
-    return _table(head, rows)
+    return markdown_table([head, *rows])
 
 
 def counts_table(report: dict[str, Any]) -> str:
@@ -95,7 +96,7 @@ def counts_table(report: dict[str, Any]) -> str:
         parts = (c.vector_multiply, c.vector, c.load_store + c.load_store_vector, c.integer, c.branch)
         misses = f"{_k(c.missed_l1)} / {_k(c.missed_l2)}" + (f" / {_k(c.missed_l3)}" if c.missed_l3 else "")
         rows.append((name, cpu, _k(c.instructions), f"{piece.spread:.2%}", *map(_k, parts), misses))
-    return _table((*head, "lines missed"), rows)
+    return markdown_table([(*head, "lines missed"), *rows])
 
 
 def estimates(report: dict[str, Any]) -> str:
@@ -111,9 +112,8 @@ def estimates(report: dict[str, Any]) -> str:
                     else ""
                 )
                 rows.append((name, machine.name, _range(made), made.bound, share))
-    return _table(
-        ("work", "board", "estimate, ms", "at least, for its", "of a block's time (estimate)"), rows
-    )
+    head = ("work", "board", "estimate, ms", "at least, for its", "of a block's time (estimate)")
+    return markdown_table([head, *rows])
 
 
 def check() -> str:
@@ -146,7 +146,7 @@ def check() -> str:
         "published / middle",
         "source",
     )
-    return _table(head, rows)
+    return markdown_table([head, *rows])
 
 
 def _made(report: dict[str, Any]) -> str:
@@ -174,12 +174,6 @@ def _k(value: int) -> str:
 def _range(made: Estimate) -> str:
     digits = 0 if made.low_ms >= 10 else 2
     return f"{made.low_ms:.{digits}f} to {made.high_ms:.{digits}f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown, as wide as it is."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 @functools.cache
