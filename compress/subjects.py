@@ -44,6 +44,7 @@ from train.stages import (
     resemblance,
     sounding_mask,
     texture,
+    weighed,
 )
 
 if TYPE_CHECKING:
@@ -256,13 +257,7 @@ class GeneratorSubject:
         def by_ear(made: Tensor, _: Tensor) -> Tensor:
             assert self._hearing is not None
             assert self._recipe.ear is not None
-            labels, embedding, spread = self._hearing.missed(made * mask, asked, own.notes)
-            stage = self._recipe.ear
-            return (
-                stage.label_weight * labels
-                + stage.embedding_weight * embedding
-                + stage.spread_weight * spread
-            )
+            return weighed(self._recipe.ear, *self._hearing.missed(made * mask, asked, own.notes))
 
         def after(made: Tensor) -> None:
             made = made.detach()

@@ -439,12 +439,11 @@ class _Line:
     @contextlib.contextmanager
     def played(self, origin_ns: int, times_s: Sequence[float]) -> Iterator[None]:
         """Notes at these times, from a thread; ``sent_ns`` says when each was written."""
-        ended = threading.Event()
 
-        def wait_until(time_s: float) -> bool:
-            return ended.wait(max(origin_ns * 1e-9 + time_s - time.monotonic(), 0.0))
+        def play(ended: threading.Event) -> None:
+            def wait_until(time_s: float) -> bool:
+                return ended.wait(max(origin_ns * 1e-9 + time_s - time.monotonic(), 0.0))
 
-        def play() -> None:
             for time_s in times_s:
                 if wait_until(time_s):
                     return
@@ -454,13 +453,8 @@ class _Line:
                     return
                 os.write(self._end, NOTE_OFF)
 
-        thread = threading.Thread(target=play, daemon=True)
-        thread.start()
-        try:
+        with _thread(play):
             yield
-        finally:
-            ended.set()
-            thread.join(2.0)
 
 
 @dataclass(frozen=True)
@@ -671,10 +665,10 @@ def _load(name: str, bundle: bundles.Bundle) -> Iterator[None]:
     if name == IDLE:
         yield
     elif name == BUSY_THREAD:
-        with _thread(_reckon):
+        with _thread(_again_and_again(_reckon)):
             yield
     elif name == LITERT_THREAD:
-        with _thread(_make_notes(bundle)):
+        with _thread(_again_and_again(_make_notes(bundle))):
             yield
     elif name == BUSY_PROCESS:
         with _process(run_reckoner):
@@ -689,21 +683,26 @@ def _load(name: str, bundle: bundles.Bundle) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _thread(work: Callable[[], object]) -> Iterator[None]:
-    """A thread that does one thing again and again."""
+def _thread(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """A thread that works until it is done, or until the event that it is given says to end."""
     ended = threading.Event()
-
-    def keep_on() -> None:
-        while not ended.is_set():
-            work()
-
-    thread = threading.Thread(target=keep_on, daemon=True)
+    thread = threading.Thread(target=work, args=(ended,), daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join(2.0)
+
+
+def _again_and_again(work: Callable[[], object]) -> Callable[[threading.Event], None]:
+    """For `_thread`: the same once more until it shall end."""
+
+    def keep_on(ended: threading.Event) -> None:
+        while not ended.is_set():
+            work()
+
+    return keep_on
 
 
 @contextlib.contextmanager

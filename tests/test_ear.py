@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from training import DESCRIPTORS, ONE_TEACHER, RECIPE, label_descriptors, write_recipe, write_set
+from training import DESCRIPTORS, EAR, ONE_TEACHER, RECIPE, label_descriptors, write_recipe, write_set
 
 import darkrack
 from device.errors import DarkrackError
@@ -26,24 +26,7 @@ from train.recipe import read_recipe
 from train.teacher import load_teacher
 
 GRID = Partials(rows=12, frames=32, frame_rate_hz=125.0, floor_db=-100.0, limit_hz=16000.0)
-STAGE = """
-[ear]
-teacher = "descriptors"
-steps = 12
-first_steps = 4
-first_notes = 32
-every = 2
-remembered = 48
-channels = 8
-learning_rate = 1e-3
-ear_learning_rate = 2e-3
-embedding_weight = 0.2
-label_weight = 0.1
-spread_weight = 0.3
-alone_weight = 8.0
-others_weight = 0.25
-"""
-LISTENED = (RECIPE + STAGE).replace(ONE_TEACHER, DESCRIPTORS.replace("[[labels]]", "[labels]"))
+LISTENED = (RECIPE + EAR).replace(ONE_TEACHER, DESCRIPTORS.replace("[[labels]]", "[labels]"))
 
 
 @pytest.fixture(scope="module")

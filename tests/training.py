@@ -105,6 +105,23 @@ distinct = 1.0
 temperature = 2.0
 
 """
+EAR = """
+[ear]
+teacher = "descriptors"
+steps = 12
+first_steps = 4
+first_notes = 32
+every = 2
+remembered = 48
+channels = 8
+learning_rate = 1e-3
+ear_learning_rate = 2e-3
+embedding_weight = 0.2
+label_weight = 0.1
+spread_weight = 0.3
+alone_weight = 8.0
+others_weight = 0.25
+"""
 TWO_TEACHERS = RECIPE.replace(ONE_TEACHER, f"[{ONE_TEACHER.replace(']', ']]')}{DESCRIPTORS}")
 
 

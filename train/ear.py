@@ -26,7 +26,7 @@ from tqdm import tqdm
 from device.errors import DarkrackError
 from device.files import atomic_path
 from device.partials import LOUDEST_DB, Partials
-from train.label import read_labels
+from train.label import labels_of
 from train.networks import PITCH_STEP, SLOPE, Condition, convolution
 from train.recipe import Recipe
 
@@ -172,14 +172,7 @@ class Wanted:
 
 def wanted_of(folder: Path, notes: TrainingSet, teacher: Teacher) -> Wanted:
     """What ``teacher`` said of the notes of ``folder``; DarkrackError where the labels are another network's."""
-    labels = read_labels(folder, teacher.name)
-    if labels.weights_sha256 != teacher.weights_sha256 or labels.classes != teacher.classes:
-        raise DarkrackError(
-            f"--ear {teacher.name}",
-            f"the network that labelled {folder}",
-            "another",
-            "label again, or give that one",
-        )
+    labels = labels_of(folder, teacher, "--ear")
     rows = labels.rows([note.note_str for note in notes.notes])
     mine = tuple(n for n, name in enumerate(notes.attributes.teachers) if name == teacher.name)
     classes = tuple(notes.attributes.classes[n] for n in mine)

@@ -96,6 +96,19 @@ def read_labels(folder: Path, teacher: str = "mn04") -> Labels:
     return labels
 
 
+def labels_of(folder: Path, teacher: Teacher, option: str) -> Labels:
+    """The labels that this very ``teacher``, given by ``option``, left; DarkrackError where they are another's."""
+    labels = read_labels(folder, teacher.name)
+    if labels.weights_sha256 != teacher.weights_sha256 or labels.classes != teacher.classes:
+        raise DarkrackError(
+            f"{option} {teacher.name}",
+            f"the network that labelled {folder}",
+            "another",
+            "label again, or give that one",
+        )
+    return labels
+
+
 def label(folder: Path, teacher: Teacher, threads: int = 1) -> tuple[Labels, int]:
     """Hear the notes of ``folder`` not yet known; write and return the labels, and how many were heard.
 

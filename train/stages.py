@@ -33,7 +33,7 @@ from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz, sounding_rows
 from train.dataset import TrainingSet
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Verdict, Widths, nn_bias
-from train.recipe import Recipe, read_partials_recipe
+from train.recipe import EarStage, Recipe, read_partials_recipe
 
 if TYPE_CHECKING:
     from train.ear import Hearing
@@ -396,15 +396,17 @@ def by_ear_step(
     share = min((steps - left + 1) / WARM_STEPS, left / (steps / 3), 1.0)
     _descend(
         state.optimisers["by ear"],
-        kept
-        + stage.label_weight * labels
-        + stage.embedding_weight * embedding
-        + stage.spread_weight * spread,
+        kept + weighed(stage, labels, embedding, spread),
         share * stage.learning_rate,
     )
     by_ear = {"labels": labels.item(), "embedding": embedding.item(), "spread": spread.item()}
     by_tagger = hearing.listen(frames, asked, batch.notes)
     return {**losses, "level": smooth.item(), "texture": rough.item(), **by_ear, **by_tagger}
+
+
+def weighed(stage: EarStage, labels: Tensor, embedding: Tensor, spread: Tensor) -> Tensor:
+    """What `Hearing.missed` says was missed, as one loss."""
+    return stage.label_weight * labels + stage.embedding_weight * embedding + stage.spread_weight * spread
 
 
 def resemblance(again: Tensor, batch: Batch, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
@@ -484,13 +486,9 @@ def turn_alone(attributes: Tensor, quantiles: Tensor, knobs: Tensor) -> tuple[Te
 
     The ends: that is what the judge asks for, and between them the way is short and tells little.
     """
-    rows = torch.arange(len(attributes))
     knob = knobs[torch.randint(len(knobs), (len(attributes),))]
     end = (quantiles.shape[1] - 1) * torch.randint(2, (len(attributes),))
-    changed, alone = attributes.clone(), torch.zeros_like(attributes)
-    changed[rows, knob] = quantiles[knob, end]
-    alone[rows, knob] = 1
-    return changed, alone
+    return _moved_alone(attributes, quantiles, torch.arange(len(attributes)), knob, end)
 
 
 def set_alone(attributes: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
@@ -500,7 +498,13 @@ def set_alone(attributes: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
     """
     knob = torch.randint(attributes.shape[1], (len(attributes),))
     place = torch.randint(quantiles.shape[1], (len(attributes),))
-    rows = torch.arange(0, len(attributes), 2)
+    return _moved_alone(attributes, quantiles, torch.arange(0, len(attributes), 2), knob, place)
+
+
+def _moved_alone(
+    attributes: Tensor, quantiles: Tensor, rows: Tensor, knob: Tensor, place: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Each of ``rows`` with its ``knob`` (B,) at its ``place`` (B,) of the table."""
     changed, alone = attributes.clone(), torch.zeros_like(attributes)
     changed[rows, knob[rows]] = quantiles[knob[rows], place[rows]]
     alone[rows, knob[rows]] = 1

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from device.errors import DarkrackError
 from device.files import read_bytes, write_json
-from train.label import read_labels
+from train.label import labels_of
 from train.notes import Note, read_notes
 from train.teacher import Floats, Teacher, load_teacher
 
@@ -57,14 +57,7 @@ def learn(folder: Path, hearing: Teacher, weights: Path | None) -> tuple[list[Ta
     Returns what was learned, and the words that too few notes have, or too few have not. Raises DarkrackError where
     ``hearing`` has not labelled the notes, and where no word is left.
     """
-    labels = read_labels(folder, hearing.name)
-    if labels.weights_sha256 != hearing.weights_sha256:
-        raise DarkrackError(
-            f"--hears {hearing.name}",
-            f"the network that labelled {folder}",
-            "another",
-            f"run darkrack label --teacher {hearing.name} again, or give that one",
-        )
+    labels = labels_of(folder, hearing, "--hears")
     notes_of = {note.note_str: note for note in read_notes(folder)}
     notes = [notes_of[name] for name in labels.note_str if name in notes_of]
     heard = labels.embeddings[labels.rows([note.note_str for note in notes])].astype(np.float64)
