@@ -201,7 +201,7 @@ def export(
     grows = isinstance(recipe, GrowingRecipe)
     plays = DEFAULT_ON_STFT if grows else DEFAULT_VARIANT
     proved = {FLOAT32, plays, *extra} if grows else {*ALWAYS_PROVED, *extra}
-    if isinstance(recipe, GrowingRecipe) and not recipe.generator.attributes:
+    if not recipe.generator.attributes:
         raise DarkrackError(
             str(run_folder),
             "a run that was told attributes",

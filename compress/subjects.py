@@ -133,7 +133,7 @@ class GeneratorSubject:
             self._critic = Critic(
                 self._recipe.critic,
                 self._recipe.grid,
-                len(self._facts["attributes"]),
+                self._recipe.generator.told(len(self._facts["attributes"])),
                 self._recipe.pitch_range_midi,
             )
             self._critic.load_state_dict(self._content["critic"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from device.partials import Partials
 from train import networks
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Widths
 from train.recipe import GeneratorShape, Recipe, read_recipe
+from train.stages import class_loss
 
 ATTRIBUTES = 3
 
@@ -59,6 +61,22 @@ def test_every_input_is_heard(recipe: Recipe, which: int) -> None:
     before = generator(*inputs)
     inputs[which] = inputs[which] + 0.3
     assert (generator(*inputs) - before).abs().max() > 1e-4
+
+
+def test_a_baseline_is_told_and_names_no_attributes(recipe: Recipe) -> None:
+    shape = dataclasses.replace(recipe.generator, attributes=False)
+    sizes = (recipe.grid, ATTRIBUTES, recipe.pitch_range_midi)
+    asked, z, noise = condition(2), torch.randn(2, 4), torch.randn(2, 4, 32)
+    other = asked._replace(attributes=1 - asked.attributes)
+    generator, encoder = awake(Generator(shape, *sizes)), Encoder(shape, *sizes)
+    frames = generator(z, *asked, noise)
+    assert torch.equal(frames, generator(z, *other, noise))
+    assert torch.equal(encoder(frames, asked)[0], encoder(frames, other)[0])
+    named = Critic(recipe.critic, recipe.grid, shape.told(ATTRIBUTES), recipe.pitch_range_midi)(frames, asked)
+    pitch = torch.nn.functional.cross_entropy(
+        named.pitch, asked.pitch[:, 0].long() - recipe.pitch_range_midi[0]
+    )
+    assert torch.equal(class_loss(named, asked, recipe.pitch_range_midi, 2.0), pitch)
 
 
 def generator_of(channels: tuple[int, ...], frames: int, noise_scales: int) -> Generator:

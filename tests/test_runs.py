@@ -153,12 +153,21 @@ def test_film_reaches_the_instrument(notes_folder: Path, tmp_path: Path) -> None
     assert np.abs(notes[0] - notes[1]).max() > 0.1
 
 
-def test_a_baseline_makes_no_instrument(notes_folder: Path, tmp_path: Path) -> None:
-    run = train_run(tmp_path, notes_folder, GROWING.replace("attributes = true", "attributes = false"))
+@pytest.mark.parametrize(
+    "text",
+    [
+        GROWING.replace("attributes = true", "attributes = false"),
+        RECIPE.replace("\n[critic]", "attributes = false\n\n[critic]"),
+    ],
+    ids=["stft", "partials"],
+)
+def test_a_baseline_makes_no_instrument(text: str, notes_folder: Path, tmp_path: Path) -> None:
+    run = train_run(tmp_path, notes_folder, text)
     with pytest.raises(DarkrackError, match="expected a run that was told attributes, got the baseline"):
         export.export(run, tmp_path / "x.rack", None, ())
     voice = open_voice(run)  # but the judge hears it
-    asked = [Asked(np.zeros(4, np.float32), np.full(3, level, np.float32), 60.0, 0.5, 0) for level in (0, 1)]
+    z = np.zeros(voice.latent_size, np.float32)
+    asked = [Asked(z, np.full(3, level, np.float32), 60.0, 0.5, 0) for level in (0, 1)]
     assert np.array_equal(voice.note(asked[0]), voice.note(asked[1]))
 
 

@@ -138,12 +138,17 @@ def _judge(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-def judge_voices(args: argparse.Namespace, voices: Sequence[Voice]) -> dict[str, Any]:
-    """The figures of ``voices``, as the options ``args`` of the command say; they must have different names."""
+def judge_voices(
+    args: argparse.Namespace, voices: Sequence[Voice], effort: Effort | None = None
+) -> dict[str, Any]:
+    """The figures of ``voices``, as the options ``args`` of the command say; they must have different names.
+
+    ``effort``: another than those that the command offers.
+    """
     from train import judge
     from train.listener import BED_DBFS, Listener, held_out
 
-    effort = judge.EFFORTS["quick" if args.quick else "paper" if args.paper else "standard"]
+    effort = effort or judge.EFFORTS["quick" if args.quick else "paper" if args.paper else "standard"]
     if args.notes is not None:
         effort = dataclasses.replace(effort, notes=args.notes)
     if effort.notes < judge.LEAST_COMPARED:

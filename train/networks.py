@@ -99,7 +99,7 @@ class ConditionEmbedding(nn.Module):
     """Condition to one vector: standardised soft labels, pitch on hat functions, velocity, and z where given.
 
     The hats (linear interpolation between anchors every PITCH_STEP semitones) make pitch a continuous input:
-    a note between two trained ones gets the blend of both.
+    a note between two trained ones gets the blend of both. ``attributes`` may be 0 of those that a condition has.
     """
 
     attribute_mean: Tensor
@@ -124,9 +124,14 @@ class ConditionEmbedding(nn.Module):
         self.first = nn.Linear(inputs, hidden)
         self.second = nn.Linear(hidden, width)
 
+    def told(self, attributes: Tensor) -> Tensor:
+        """What it is told of the attributes (B, A): all of them, or of a baseline none, (B, 0)."""
+        return attributes if self.attribute_mean.shape[1] else attributes[:, :0]
+
     def forward(self, condition: Condition, extra: Tensor | None = None) -> Tensor:
         """(B, width)."""
-        attributes = (condition.attributes - self.attribute_mean) / self.attribute_scale
+        attributes = self.told(condition.attributes)
+        attributes = (attributes - self.attribute_mean) / self.attribute_scale
         hats = F.relu(1 - torch.abs(condition.pitch - self.anchors) / PITCH_STEP)
         parts = [attributes, hats, condition.velocity * 2 - 1]
         if extra is not None:
@@ -212,7 +217,7 @@ class Generator(nn.Module):
         self.rows = grid.rows
         self.start_frames = grid.frames >> (len(widths.channels) - 1)
         self.condition = ConditionEmbedding(
-            attributes, shape.latent, pitch_range_midi, widths.embedding, widths.hidden
+            shape.told(attributes), shape.latent, pitch_range_midi, widths.embedding, widths.hidden
         )
         self.start = nn.Linear(widths.embedding, widths.start * self.start_frames)
         noisy_from = len(widths.channels) - shape.noise_scales
@@ -309,7 +314,7 @@ class Encoder(nn.Module):
         super().__init__()
         width = shape.encoder_channels or shape.channels[0]
         halvings = len(shape.channels) - 1
-        self.condition = ConditionEmbedding(attributes, 0, pitch_range_midi, shape.embedding)
+        self.condition = ConditionEmbedding(shape.told(attributes), 0, pitch_range_midi, shape.embedding)
         self.layers = nn.ModuleList(
             [convolution(2 * grid.rows, width, 1)]
             + [convolution(width, width, 4, 2) for _ in range(halvings)]
@@ -369,7 +374,7 @@ class Critic(nn.Module):
         self.heads = nn.ModuleList([convolution(width, width, 4, 2), convolution(width, width, 4, 2)])
         features = width * (grid.frames >> 4)
         self.pitch = nn.Linear(features, high - low + 1)
-        self.attributes = nn.Linear(features, attributes)
+        self.attributes = nn.Linear(features, attributes) if attributes else None
 
     def forward(self, frames: Tensor, condition: Condition) -> Verdict:
         """(B, 2, rows, frames) and its condition; see Verdict."""
@@ -381,4 +386,5 @@ class Critic(nn.Module):
         for layer in self.heads:
             x = F.leaky_relu(layer(x), SLOPE)
         features = x.flatten(1)
-        return Verdict(score.flatten(1), self.pitch(features), self.attributes(features))
+        named = features[:, :0] if self.attributes is None else self.attributes(features)
+        return Verdict(score.flatten(1), self.pitch(features), named)

@@ -65,6 +65,7 @@ class GeneratorShape:
     ``embedding``: width of the condition after its two dense layers. ``noise_channels``: Gaussian channels per
     injection; the last ``noise_scales`` scales have two injections each, and both read other channels.
     ``encoder_channels``: of every layer of the encoder, which no instrument carries (0: as the first scale).
+    ``attributes``: false for a baseline, where no network is told attributes and the critic has none to name.
     """
 
     latent: int
@@ -73,6 +74,11 @@ class GeneratorShape:
     noise_channels: int
     noise_scales: int
     encoder_channels: int = 0
+    attributes: bool = True
+
+    def told(self, attributes: int) -> int:
+        """Of so many attributes of the notes, how many the networks are told."""
+        return attributes if self.attributes else 0
 
 
 @dataclass(frozen=True)
@@ -248,6 +254,10 @@ def read_recipe(path: Path) -> tuple[Recipe | GrowingRecipe, str]:
         _check_growth(recipe, str(path))
     else:
         recipe = _build(Recipe, table, str(path))
+        if recipe.ear and not recipe.generator.attributes:
+            raise DarkrackError(
+                f"{path}: ear", "a generator that is told attributes", "one without", "leave [ear] out"
+            )
     return recipe, hashlib.sha256(read_bytes(path, "a training recipe")).hexdigest()
 
 

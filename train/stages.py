@@ -71,7 +71,8 @@ def start_state(recipe: Recipe, notes: TrainingSet, listen: Callable[[], Hearing
     sizes = (recipe.grid, len(notes.attributes.names), recipe.pitch_range_midi)
     generator = Generator(recipe.generator, *sizes)
     encoder = Encoder(recipe.generator, *sizes)
-    critic = Critic(recipe.critic, *sizes)
+    named = recipe.generator.told(len(notes.attributes.names))
+    critic = Critic(recipe.critic, recipe.grid, named, recipe.pitch_range_midi)
     know_the_data(generator, notes, recipe.grid)
     for network in (encoder, critic):
         _know_labels(network.condition, notes)
@@ -101,9 +102,10 @@ def know_the_data(generator: Generator, notes: TrainingSet, grid: Partials) -> N
 
 
 def _know_labels(condition: ConditionEmbedding, notes: TrainingSet) -> None:
-    labels = torch.from_numpy(notes.soft_labels[notes.parts["train"]])
-    condition.attribute_mean.copy_(labels.mean(0, keepdim=True))
-    condition.attribute_scale.copy_(labels.std(0, keepdim=True).clamp(min=1e-4))
+    labels = condition.told(torch.from_numpy(notes.soft_labels[notes.parts["train"]]))
+    if labels.shape[1]:  # a baseline is told none
+        condition.attribute_mean.copy_(labels.mean(0, keepdim=True))
+        condition.attribute_scale.copy_(labels.std(0, keepdim=True).clamp(min=1e-4))
 
 
 def _optimisers(
@@ -518,11 +520,13 @@ def class_loss(
 
     The student's logits are divided by the same T as the teacher's. Summed over attributes, not averaged: the mean
     leaves each knob a gradient too small to be heard beside the critic's. A pitch between two semitones counts as
-    the nearest.
+    the nearest. A baseline's critic has no attributes to name.
     """
     pitch = (condition.pitch[:, 0].round() - pitch_range_midi[0]).long()
     attributes = F.binary_cross_entropy_with_logits(
-        verdict.attributes / temperature, condition.attributes, reduction="none"
+        verdict.attributes / temperature,
+        condition.attributes[:, : verdict.attributes.shape[1]],
+        reduction="none",
     )
     return F.cross_entropy(verdict.pitch, pitch) + attributes.sum(1).mean()
 
