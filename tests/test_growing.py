@@ -371,8 +371,8 @@ def test_real_notes_that_are_not_finite_end_it_too(
     """Not a planted figure but a planted cause: an infinite gradient penalty."""
     original = growing.batch_of
 
-    def broken(*args: object) -> Batch:
-        batch: Batch = original(*args)  # type: ignore[arg-type]
+    def broken(*args: object, **more: object) -> Batch:
+        batch: Batch = original(*args, **more)  # type: ignore[arg-type]
         batch.planes[0, 0, 0, 0] = math.inf
         return batch
 

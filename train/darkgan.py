@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.networks import PixelNorm, Verdict, nn_bias
+from train.ranks import ALONE, Ranks
 from train.recipe import FILM, GrowingShape
 
 FIRST_SLOPE, SLOPE = (
@@ -193,8 +194,11 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """How real a note is, which pitch and which attributes it has; the generator's mirror.
 
-    ``scale`` and ``fade`` as there. `Verdict` of planes (B, 2, bins, frames) of that scale: score (B, 1).
+    ``scale`` and ``fade`` as there. `Verdict` of planes (B, 2, bins, frames) of that scale: score (B, 1). ``ranks``:
+    who have the rest of the batch.
     """
+
+    ranks: Ranks = ALONE
 
     def __init__(self, shape: GrowingShape, attributes: int, pitch_range_midi: tuple[int, int]) -> None:
         super().__init__()
@@ -223,7 +227,7 @@ class Discriminator(nn.Module):
             x = reduced(x, self.sizes[n - 1])
             if n == self.scale and self.fade < 1:
                 x = torch.lerp(self._read(reduced(planes, self.sizes[n - 1]), n - 1), x, self.fade)
-        x = F.leaky_relu(self.last(with_deviation(x)), CRITIC_SLOPE)
+        x = F.leaky_relu(self.last(with_deviation(x, self.ranks)), CRITIC_SLOPE)
         x = self.out(F.leaky_relu(self.dense(x.flatten(1)), CRITIC_SLOPE))
         attributes, pitch, score = x.split([self.named, self.pitches, 1], dim=1)
         return Verdict(score, pitch, attributes)
@@ -237,15 +241,16 @@ def reduced(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.avg_pool2d(x, (x.shape[2] // size[0], x.shape[3] // size[1]))
 
 
-def with_deviation(x: Tensor) -> Tensor:
+def with_deviation(x: Tensor, ranks: Ranks = ALONE) -> Tensor:
     """(B, C, H, W) with one map more: how far the notes of a group differ, on average over the map.
 
     Groups of GROUP notes, n and n + B / GROUP and so on (Karras et al. 2018); all notes are one group where they do not
-    come in fours, as in the released code.
+    come in fours, as in the released code. The groups are those of the whole batch, whoever else has a part of it.
     """
-    count = len(x)
+    whole = ranks.whole(x.float())
+    count = len(whole)
     group = GROUP if count % GROUP == 0 else count
-    apart = x.reshape(group, -1, *x.shape[1:])
+    apart = whole.reshape(group, -1, *x.shape[1:])
     deviation = (apart.var(dim=0, unbiased=False) + DEVIATION_EPSILON).sqrt().mean((1, 2, 3))
-    added = deviation.repeat(group)[:, None, None, None].expand(-1, 1, *x.shape[2:])
-    return torch.cat([x, added], dim=1)
+    added = ranks.own(deviation.repeat(group))[:, None, None, None].expand(-1, 1, *x.shape[2:])
+    return torch.cat([x, added.to(x.dtype)], dim=1)

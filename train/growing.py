@@ -31,6 +31,7 @@ from device.files import atomic_path, read_bytes
 from train.darkgan import Discriminator, Generator, reduced
 from train.dataset import TrainingSet
 from train.networks import Verdict
+from train.ranks import ALONE, Ranks
 from train.recipe import GrowingRecipe, Growth, read_recipe
 from train.stages import (
     CHECKPOINT,
@@ -103,6 +104,10 @@ class Units:
         """(B, 2, bins, frames) of the grid in the networks' units."""
         return (planes - self.mean[:, None, None]) / self.spread[:, None, None]
 
+    def to(self, device: torch.device) -> Units:
+        """The same there."""
+        return Units(self.mean.to(device), self.spread.to(device))
+
 
 def units_of(recipe: GrowingRecipe, notes: TrainingSet) -> Units:
     """Of the training notes, or 0 and 1 where the recipe leaves the planes as they are."""
@@ -121,7 +126,10 @@ def units_of(recipe: GrowingRecipe, notes: TrainingSet) -> Units:
 
 @dataclass
 class State:
-    """All that a step changes: networks, the generator's average, optimisers, step, and torch's random state."""
+    """All that a step changes: networks, the generator's average, optimisers, step, and torch's random state.
+
+    ``ranks``: who makes the steps.
+    """
 
     step: int
     generator: Generator
@@ -129,6 +137,7 @@ class State:
     average: Generator
     optimisers: dict[str, torch.optim.Optimizer]
     units: Units
+    ranks: Ranks = ALONE
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """Everything with weights, by name."""
@@ -140,8 +149,8 @@ class State:
             network.scale, network.fade = moment.scale, moment.fade
 
 
-def start_state(recipe: GrowingRecipe, notes: TrainingSet) -> State:
-    """Fresh networks, all scales at once; those that are not there yet wait."""
+def start_state(recipe: GrowingRecipe, notes: TrainingSet, ranks: Ranks = ALONE) -> State:
+    """Fresh networks, all scales at once, on the device of ``ranks``; those that are not there yet wait."""
     torch.manual_seed(recipe.seed)
     sizes = (recipe.generator, len(notes.attributes.names), recipe.pitch_range_midi)
     generator, discriminator = Generator(*sizes), Discriminator(*sizes)
@@ -149,8 +158,11 @@ def start_state(recipe: GrowingRecipe, notes: TrainingSet) -> State:
         for parameter in network.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    generator, discriminator = generator.to(ranks.device), discriminator.to(ranks.device)
+    discriminator.ranks = ranks
     average = copy.deepcopy(generator).requires_grad_(False)
-    state = State(0, generator, discriminator, average, {}, units_of(recipe, notes))
+    units = units_of(recipe, notes).to(ranks.device)
+    state = State(0, generator, discriminator, average, {}, units, ranks)
     begin_scale(state, recipe)
     return state
 
@@ -175,14 +187,20 @@ class Batch:
 
 
 def batch_of(
-    recipe: GrowingRecipe, notes: TrainingSet, units: Units, moment: Moment, rows: npt.NDArray[np.int64]
+    recipe: GrowingRecipe,
+    notes: TrainingSet,
+    units: Units,
+    moment: Moment,
+    rows: npt.NDArray[np.int64],
+    *,
+    ranks: Ranks = ALONE,
 ) -> Batch:
     """The notes of these rows, as large as the scale, and blended with the scale before as fakes are."""
-    planes = units.taken_out(seen_at(torch.from_numpy(notes.frames(rows)), recipe, moment))
+    planes = ranks.sent(torch.from_numpy(notes.frames(rows)))
     return Batch(
-        planes.contiguous(memory_format=torch.channels_last),
-        torch.from_numpy(notes.soft_labels[rows]),
-        torch.from_numpy(notes.pitch[rows, None]),
+        units.taken_out(seen_at(planes, recipe, moment)).contiguous(memory_format=torch.channels_last),
+        ranks.sent(torch.from_numpy(notes.soft_labels[rows])),
+        ranks.sent(torch.from_numpy(notes.pitch[rows, None])),
     )
 
 
@@ -201,33 +219,42 @@ def train(
 ) -> None:
     """All scales to the end; checkpoint, log and contact sheet every so many steps, and on Ctrl-C or SIGTERM.
 
-    Raises DarkrackError on a loss that is not finite (the last checkpoint stays) and KeyboardInterrupt after
-    saving when it was interrupted.
+    Raises DarkrackError on a loss that is not finite and where another rank has gone (the last checkpoint stays), and
+    KeyboardInterrupt after saving when it was interrupted.
     """
-    growth = recipe.growth
+    growth, ranks = recipe.growth, state.ranks
+    ranks.divides(f"recipe {recipe.name}: growth: batch", growth.batch)
     total, seen = sum(growth.steps), notes.parts["train"]
-    strong = np.quantile(notes.soft_labels[seen], STRONG, axis=0).astype(np.float32)
-    raised_by = torch.from_numpy(growth.augment * strong.min() / strong)
+    quantiles = np.quantile(notes.soft_labels[seen], STRONG, axis=0).astype(np.float32)
+    strong = ranks.sent(torch.from_numpy(quantiles))
+    raised_by = ranks.sent(torch.from_numpy(growth.augment * quantiles.min() / quantiles))
     log: list[dict[str, float]] = []
     since: list[dict[str, float]] = []
 
     def save() -> None:
+        if not ranks.first:
+            return
         write_checkpoint(folder, _content(state, identity))
         append_log(folder / "log.csv", log, COLUMNS)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
 
-    with stop_requested() as stop, tqdm(total=total, initial=state.step, unit="step", disable=None) as bar:
-        began_s, notes_seen = time.monotonic(), 0
-        while state.step < total and not stop():
+    with (
+        stop_requested() as stop,
+        tqdm(total=total, initial=state.step, unit="step", disable=None if ranks.first else True) as bar,
+    ):
+        began_s, notes_seen, stopped = time.monotonic(), 0, False
+        while state.step < total and not stopped:
             moment = moment_at(growth, state.step)
             if moment.step == 0 and state.step:
                 begin_scale(state, recipe)
                 began_s, notes_seen = time.monotonic(), 0
             state.set_to(moment)
-            batch = batch_of(recipe, notes, state.units, moment, rows_at(recipe, seen, moment))
+            rows = ranks.share(rows_at(recipe, seen, moment))
+            batch = batch_of(recipe, notes, state.units, moment, rows, ranks=ranks)
             losses = discriminator_step(state, recipe, batch)
-            losses |= generator_step(state, recipe, batch, torch.from_numpy(strong), raised_by)
+            losses |= generator_step(state, recipe, batch, strong, raised_by)
+            losses, stopped = ranks.agreed(losses, stop())
             refuse_infinite(losses, state.step + 1)
             _follow(state, recipe.ema)
             state.step += 1
@@ -245,19 +272,21 @@ def train(
                 save()
         save()
         if state.step < total:
-            print(f"stopped at step {state.step} of {total}; the same command goes on from there")
+            if ranks.first:
+                print(f"stopped at step {state.step} of {total}; the same command goes on from there")
             raise KeyboardInterrupt
 
 
 def discriminator_step(state: State, recipe: GrowingRecipe, batch: Batch) -> dict[str, float]:
     """One step of D: WGAN-GP with drift, and the classes of real notes."""
-    growth, network = recipe.growth, state.discriminator
-    z = torch.randn(len(batch.planes), recipe.generator.latent)
-    with torch.no_grad():
-        fakes = state.generator(z, batch.attributes, batch.pitch)
-    real, fake = network(batch.planes), network(fakes)
+    growth, network, ranks = recipe.growth, state.discriminator, state.ranks
+    z = ranks.normal(len(batch.planes), recipe.generator.latent)
+    with torch.no_grad(), ranks.cast():
+        fakes = state.generator(z, batch.attributes, batch.pitch).float()
+    with ranks.cast():
+        real, fake = network(batch.planes).float(), network(fakes).float()
     distance = real.score.mean() - fake.score.mean()
-    share = torch.rand(len(fakes), 1, 1, 1)
+    share = ranks.uniform(len(fakes), 1, 1, 1)
     penalty = gradient_penalty(network, torch.lerp(batch.planes, fakes, share))
     drift = real.score.square().mean()
     pitch, attributes = class_losses(real, batch.pitch, batch.attributes, recipe)
@@ -267,7 +296,7 @@ def discriminator_step(state: State, recipe: GrowingRecipe, batch: Batch) -> dic
         + growth.drift_weight * drift
         + growth.class_weight * (pitch + attributes)
     )
-    _descend(state.optimisers["discriminator"], loss)
+    _descend(state.optimisers["discriminator"], loss, ranks)
     return {
         "distance": distance.item(),
         "penalty": penalty.item(),
@@ -281,14 +310,16 @@ def generator_step(
     state: State, recipe: GrowingRecipe, batch: Batch, strong: Tensor, raised_by: Tensor
 ) -> dict[str, float]:
     """One step of G: the score, and the classes that it was asked for, attributes raised."""
-    attributes = raised(batch.attributes, strong, raised_by)
-    z = torch.randn(len(batch.planes), recipe.generator.latent)
+    ranks = state.ranks
+    attributes = raised(batch.attributes, strong, raised_by, ranks)
+    z = ranks.normal(len(batch.planes), recipe.generator.latent)
     state.discriminator.requires_grad_(False)
-    judged = state.discriminator(state.generator(z, attributes, batch.pitch))
+    with ranks.cast():
+        judged = state.discriminator(state.generator(z, attributes, batch.pitch)).float()
     state.discriminator.requires_grad_(True)
     score = judged.score.mean()
     pitch, wish = class_losses(judged, batch.pitch, attributes, recipe)
-    _descend(state.optimisers["generator"], -score + recipe.growth.class_weight * (pitch + wish))
+    _descend(state.optimisers["generator"], -score + recipe.growth.class_weight * (pitch + wish), ranks)
     return {"score": score.item(), "fake_pitch": pitch.item(), "fake_attributes": wish.item()}
 
 
@@ -310,20 +341,22 @@ def class_losses(
     classes = (pitch[:, 0].round() - recipe.pitch_range_midi[0]).long()
     named = F.cross_entropy(verdict.pitch, classes)
     if not recipe.generator.attributes:
-        return named, torch.zeros(())
+        return named, torch.zeros_like(named)
     softened = verdict.attributes / recipe.labels.temperature
     return named, F.binary_cross_entropy_with_logits(softened, attributes)
 
 
-def raised(attributes: Tensor, strong: Tensor, raised_by: Tensor) -> Tensor:
+def raised(attributes: Tensor, strong: Tensor, raised_by: Tensor, ranks: Ranks = ALONE) -> Tensor:
     """Soft labels (B, A) of which those over ``strong`` (A,) get |N(0, raised_by (A,))| more, up to 1."""
-    more = torch.randn_like(attributes).abs() * raised_by
+    more = ranks.normal(*attributes.shape).abs() * raised_by
     return torch.where(attributes > strong, (attributes + more).clamp(max=1), attributes)
 
 
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, ranks: Ranks) -> None:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    for group in optimiser.param_groups:
+        ranks.average_gradients(group["params"])
     optimiser.step()
 
 
@@ -348,19 +381,23 @@ def _content(state: State, identity: Mapping[str, str]) -> dict[str, Any]:
 
 
 def resume(
-    folder: Path, identity: Mapping[str, str], recipe: GrowingRecipe, notes: TrainingSet
+    folder: Path,
+    identity: Mapping[str, str],
+    recipe: GrowingRecipe,
+    notes: TrainingSet,
+    ranks: Ranks = ALONE,
 ) -> State | None:
     """The run's state at its checkpoint, or None where it has not begun."""
     if not (folder / CHECKPOINT).exists():
         return None
     content = load_checkpoint(folder)
     check_identity(folder, content, identity)
-    state = start_state(recipe, notes)
+    state = start_state(recipe, notes, ranks)
     for name, module in state.modules().items():
         module.load_state_dict(content[name])
     for name, optimiser in state.optimisers.items():
         optimiser.load_state_dict(content["optimisers"][name])
-    state.units = Units(content["mean"], content["spread"])
+    state.units = Units(content["mean"], content["spread"]).to(ranks.device)
     state.step = content["step"]
     torch.set_rng_state(content["random"])
     return state
@@ -408,14 +445,14 @@ def contact_sheet(path: Path, state: State, recipe: GrowingRecipe, notes: Traini
     chosen = rows[:: max(1, len(rows) // SHEET_NOTES)][:SHEET_NOTES]
     moment = moment_at(recipe.growth, max(state.step - 1, 0))
     state.set_to(moment)
-    batch = batch_of(recipe, notes, state.units, moment, chosen)
+    batch = batch_of(recipe, notes, state.units, moment, chosen, ranks=state.ranks)
     z = torch.randn(
         len(chosen), recipe.generator.latent, generator=torch.Generator().manual_seed(recipe.seed)
     )
-    made = state.average(z, batch.attributes, batch.pitch)
+    made = state.average(state.ranks.sent(z), batch.attributes, batch.pitch)
     mean, spread = (one[:, None, None] for one in (state.units.mean, state.units.spread))
     shown: Sequence[tuple[str, Tensor, int]] = [
-        (f"{who}, {what}", planes * spread + mean, plane)
+        (f"{who}, {what}", (planes * spread + mean).cpu(), plane)
         for plane, what in enumerate(("magnitude", "frequency"))
         for who, planes in (("real", batch.planes), ("generated", made))
     ]

@@ -341,6 +341,10 @@ class Verdict(NamedTuple):
     pitch: Tensor
     attributes: Tensor
 
+    def float(self) -> Verdict:
+        """In the precision that losses are computed in."""
+        return Verdict(*(one.float() for one in self))
+
 
 class Critic(nn.Module):
     """Real or generated, which pitch, which attributes.
