@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from train.ear import Hearing
 
 CHECKPOINT = "checkpoint.pt"
+LOG_EVERY_STEPS = 50
 WARM_STEPS = 500  # of stage three, in which Adam gets to know gradients of another size
 EARLY = "early.pt"  # the generator at its first checkpoint: what trimming rewinds survivors to
 
@@ -259,7 +260,7 @@ def train(
             _follow(state, recipe.ema)
             state.step += 1
             bar.update()
-            if state.step % 50 == 0:
+            if state.step % LOG_EVERY_STEPS == 0:
                 speed = (state.step - began_step) * recipe.batch / (time.monotonic() - began_s)
                 log.append({"step": state.step, **losses, "notes_per_s": speed})
                 bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
