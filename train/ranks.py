@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ class Ranks:
             raise DarkrackError(
                 f"rank {self.rank} of {self.count}",
                 "an answer from the other ranks",
-                str(error).split("\n", maxsplit=1)[0],
+                re.sub(r"^\[\S*\] ", "", str(error).split("\n", maxsplit=1)[0]).split(". ", maxsplit=1)[0],
                 "see what the others say; the same torchrun line goes on from the last checkpoint",
             ) from error
         return values
