@@ -50,9 +50,11 @@ if __name__ == "__main__":
     sys.exit(darkrack.main(sys.argv[1:]))
 """
 # Six notes a step are one group of the minibatch standard deviation, eight are two; scales fade.
-GROWN = GROWING.replace("batch = [8, 6, 4]", "batch = [8, 6, 6]")
-STAGED = RECIPE.replace("steps = 6", "steps = 12")
-FIGURES = 1e-3  # between one process and two, relative: sums of float32 in another order, after a dozen steps of Adam
+# Adam's first steps are as long where a gradient is 0 but for rounding; slow, they do not add up in so few.
+GROWN = GROWING.replace("batch = [8, 6, 4]", "batch = [8, 6, 6]").replace("rate = 1e-3", "rate = 1e-4")
+# Rows over 2 kHz are silent: how many sound differs from rank to rank.
+STAGED = RECIPE.replace("steps = 6", "steps = 12").replace("limit_hz = 16000.0", "limit_hz = 2000.0")
+FIGURES = 5e-3  # between one process and two, relative or in nats; the log has five decimals
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ def test_two_gloo_processes_get_the_losses_of_one(
     assert len(alone) == (12 if text is GROWN else 24)
     assert steps_apart(alone, together) < FIGURES
     spoiled = trained(tmp_path / "spoiled", notes_folder, text, 2, planted)
-    assert steps_apart(alone, spoiled) > 5 * FIGURES, "what is compared would not see the fault"
+    assert steps_apart(alone, spoiled) > 4 * FIGURES, "what is compared would not see the fault"
 
 
 def test_a_rank_that_is_killed_is_our_error_and_one_process_goes_on(

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
+from train.cost import Cost, said
 from train.darkgan import Discriminator, Generator, reduced
 from train.dataset import TrainingSet
 from train.networks import Verdict
@@ -230,14 +231,18 @@ def train(
     raised_by = ranks.sent(torch.from_numpy(growth.augment * quantiles.min() / quantiles))
     log: list[dict[str, float]] = []
     since: list[dict[str, float]] = []
+    cost = Cost(folder, ranks)
 
-    def save() -> None:
+    def save() -> str:
+        taken = cost.so_far()
         if not ranks.first:
-            return
+            return ""
         write_checkpoint(folder, _content(state, identity))
+        cost.write(taken)
         append_log(folder / "log.csv", log, COLUMNS)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
+        return said(taken)
 
     with (
         stop_requested() as stop,
@@ -252,8 +257,9 @@ def train(
             state.set_to(moment)
             rows = ranks.share(rows_at(recipe, seen, moment))
             batch = batch_of(recipe, notes, state.units, moment, rows, ranks=ranks)
-            losses = discriminator_step(state, recipe, batch)
-            losses |= generator_step(state, recipe, batch, strong, raised_by)
+            with cost.step((moment.scale, moment.fade < 1), len(rows)):
+                losses = discriminator_step(state, recipe, batch)
+                losses |= generator_step(state, recipe, batch, strong, raised_by)
             losses, stopped = ranks.agreed(losses, stop())
             refuse_infinite(losses, state.step + 1)
             _follow(state, recipe.ema)
@@ -270,7 +276,9 @@ def train(
                 since.clear()
             if state.step % recipe.checkpoint_every_steps == 0:
                 save()
-        save()
+        took = save()
+        if ranks.first:
+            print(took)
         if state.step < total:
             if ranks.first:
                 print(f"stopped at step {state.step} of {total}; the same command goes on from there")

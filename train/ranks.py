@@ -36,7 +36,7 @@ WAIT = datetime.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Ranks:
-    """One of ``count`` processes that train together, and the device it computes on.
+    """One of ``count`` processes that train together, the device it computes on, and its number on this machine.
 
     ``bfloat16``: whether convolutions and products of a forward pass are computed in it; losses, the gradient penalty,
     weights and their updates are float32 always.
@@ -46,6 +46,7 @@ class Ranks:
     rank: int = 0
     count: int = 1
     bfloat16: bool = False
+    local: int = 0
 
     @property
     def first(self) -> bool:
@@ -200,7 +201,7 @@ def open_ranks(device: str, precision: str, environment: Mapping[str, str] = os.
     place = torch.device(device, local) if device == "cuda" else torch.device(device)
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    ranks = Ranks(place, rank, count, precision == "bfloat16")
+    ranks = Ranks(place, rank, count, precision == "bfloat16", local)
     if count == 1:
         yield ranks
         return

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz, sounding_rows
+from train.cost import Cost, said
 from train.dataset import TrainingSet
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Verdict, Widths, nn_bias
 from train.ranks import ALONE, Ranks
@@ -215,10 +216,12 @@ def train(
         state.hearing.go_on(folder)
     levels, knobs = torch.from_numpy(notes.attributes.quantiles), lone_knobs(recipe, notes)
     log: list[dict[str, float]] = []
+    cost = Cost(folder, ranks)
 
-    def save() -> None:
+    def save() -> str:
+        taken = cost.so_far()
         if not ranks.first:
-            return
+            return ""
         save_checkpoint(folder, state, identity)
         if state.step == recipe.checkpoint_every_steps:
             early = {
@@ -228,9 +231,11 @@ def train(
             }
             with atomic_path(folder / EARLY) as temporary:
                 torch.save(early, temporary)
+        cost.write(taken)
         append_log(folder / "log.csv", log, COLUMNS)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
+        return said(taken)
 
     with (
         stop_requested() as stop,
@@ -240,21 +245,27 @@ def train(
         for batch in batches(recipe, notes, state.step, ranks):
             if state.step >= total or stopped:
                 break
-            if state.step < recipe.reconstruction.steps:
-                losses = reconstruction_step(state, recipe, batch)
-            elif state.step < by_ear_from:
-                losses = adversarial_step(state, recipe, batch, levels)
-            else:
-                assert state.hearing is not None
-                if state.step == by_ear_from:
-                    state.hearing.begin(
-                        folder,
-                        lambda rows: played(
-                            state.generator,
-                            asked_by_ear(state.encoder, recipe, batch_of(recipe, notes, rows), levels, knobs),
-                        ),
-                    )
-                losses = by_ear_step(state, recipe, batch, levels, knobs)
+            penalised = state.step % recipe.adversarial.r1_every == 0
+            heard = state.hearing is not None and state.hearing.prepared
+            kind = (state.step < recipe.reconstruction.steps, state.step < by_ear_from, penalised, heard)
+            with cost.step(kind, len(batch.frames)):
+                if state.step < recipe.reconstruction.steps:
+                    losses = reconstruction_step(state, recipe, batch)
+                elif state.step < by_ear_from:
+                    losses = adversarial_step(state, recipe, batch, levels)
+                else:
+                    assert state.hearing is not None
+                    if state.step == by_ear_from:
+                        state.hearing.begin(
+                            folder,
+                            lambda rows: played(
+                                state.generator,
+                                asked_by_ear(
+                                    state.encoder, recipe, batch_of(recipe, notes, rows), levels, knobs
+                                ),
+                            ),
+                        )
+                    losses = by_ear_step(state, recipe, batch, levels, knobs)
             losses, stopped = ranks.agreed(losses, stop())
             refuse_infinite(losses, state.step + 1)
             _follow(state, recipe.ema)
@@ -266,7 +277,9 @@ def train(
                 bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
             if state.step % recipe.checkpoint_every_steps == 0:
                 save()
-        save()
+        took = save()
+        if ranks.first:
+            print(took)
         if state.step < total:
             if ranks.first:
                 print(f"stopped at step {state.step} of {total}; the same command goes on from there")
