@@ -207,9 +207,18 @@ def test_a_loss_that_is_not_finite_ends_the_run(
 ) -> None:
     recipe = tmp_path / "long.toml"
     recipe.write_text(RECIPE.replace("steps = 6", "steps = 60", 1))
-    monkeypatch.setattr(stages, "reconstruction_step", lambda *_: {"level": math.nan})
-    with pytest.raises(DarkrackError, match="finite losses"):
+    original, done = stages.reconstruction_step, 0
+
+    def breaks(*args: object) -> dict[str, float]:
+        nonlocal done
+        done += 1
+        losses = original(*args)  # type: ignore[arg-type]
+        return {**losses, "level": math.nan} if done == 8 else losses  # the very step that would be saved
+
+    monkeypatch.setattr(stages, "reconstruction_step", breaks)
+    with pytest.raises(DarkrackError, match="step 8: expected finite losses"):
         command(recipe, notes_folder, tmp_path / "run")
+    assert stages.load_checkpoint(tmp_path / "run")["step"] == 4
 
 
 def test_too_few_notes(tmp_path: Path) -> None:

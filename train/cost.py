@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from device.errors import DarkrackError
 from device.files import read_bytes, write_json
@@ -58,9 +59,9 @@ class Cost:
         if kind in self._macs:
             yield
         else:
-            with FlopCounterMode(display=False) as counter:
+            with _Counter() as counter:
                 yield
-            self._macs[kind] = counter.get_total_flops() / 2  # it counts a multiply-accumulate as two
+            self._macs[kind] = counter.flops / 2  # a multiply-accumulate is two of them
         self._notes += notes
         self._done_macs += self._macs[kind]
         self._steps += 1
@@ -90,6 +91,21 @@ class Cost:
     def write(self, found: dict[str, Any]) -> None:
         """Put `so_far`, which the first rank has, into the run's folder."""
         write_json(self._path, found)
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up floating-point operations by torch's own formulas; its FlopCounterMode does not bear autograd.grad."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=made)
+        return made
 
 
 def said(found: dict[str, Any]) -> str:
