@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,12 @@ class Cost:
         self._before = _read(self._path)
         self._macs: dict[object, float] = {}  # of a step of each kind
         self._steps = self._notes = self._done_macs = 0.0
-        processors = (
-            meter() if ranks.local == 0 else None
-        )  # it meters all that the machine does, so one rank asks it
-        self._modelled = meter() is None
-        self._meters = [
-            one for one in (processors, gpu_meter(ranks.device)) if one is not None and one.joules is not None
-        ]
+        processors, gpu = meter(), gpu_meter(ranks.device)
+        self._modelled = processors is None or processors.joules is None  # watts of a moment do not add up
+        self._unknown_gpu = ranks.device.type == "cuda" and gpu is None
+        self._meters = [gpu] if gpu is not None else []
+        if processors is not None and not self._modelled and ranks.local == 0:
+            self._meters.append(processors)  # of all that the machine does, so one rank reads it
         self._began_j = self._metered_j()
         self._began_s, self._began_core_s = time.monotonic(), time.process_time()
 
@@ -77,7 +76,7 @@ class Cost:
         sources = {*self._before.get("joules_from", []), *(one.name for one in self._meters)}
         if self._modelled:
             sources.add(MODELLED)
-        if self._ranks.device.type == "cuda" and gpu_meter(self._ranks.device) is None:
+        if self._unknown_gpu:
             sources.add(UNKNOWN_GPU)
         place = f"{self._ranks.count} x {self._ranks.device.type}"
         return {
@@ -106,6 +105,13 @@ class _Counter(TorchDispatchMode):
         if formula is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=made)
         return made
+
+
+def count_macs(work: Callable[[], object]) -> float:
+    """Multiply-accumulates of convolutions and products in it, passes back included."""
+    with _Counter() as counter:
+        work()
+    return counter.flops / 2
 
 
 def said(found: dict[str, Any]) -> str:
