@@ -112,9 +112,9 @@ def _step(generator: Generator, critic: Discriminator, planes: Tensor, labels: T
     with torch.no_grad():
         fakes = generator(z, labels, pitch)
     judged = torch.cat([*critic(planes), *critic(fakes)], dim=1)
-    (judged.sum() + gradient_penalty(critic, planes)).backward()
+    (judged.sum() + gradient_penalty(critic, planes)).backward()  # type: ignore[no-untyped-call]
     critic.requires_grad_(False)
-    torch.cat(critic(generator(z, labels, pitch)), dim=1).sum().backward()
+    torch.cat(critic(generator(z, labels, pitch)), dim=1).sum().backward()  # type: ignore[no-untyped-call]
 
 
 def timed(work: Callable[[], object]) -> float:
