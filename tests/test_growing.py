@@ -264,7 +264,8 @@ def test_a_run_grows_logs_and_leaves_what_export_needs(notes_folder: Path, tmp_p
     assert sorted(path.name for path in run.glob("sheet-*.png")) == [
         f"sheet-{n:06d}.png" for n in (60, 120, 160)
     ]
-    generator, recipe, facts = growing.load_generator(run)
+    generator, encoder, recipe, facts = growing.load_generator(run)
+    assert encoder is None
     assert recipe.name == "tiny"
     assert facts["step"] == 160
     assert len(facts["presets"]) == 3
