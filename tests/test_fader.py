@@ -32,10 +32,10 @@ def test_what_it_asks_for_by_hand() -> None:
     z = torch.tensor([[1.0, 3.0], [2.0, -1.0]])
     assert adversary.missed(z, labels).item() == pytest.approx(0.5)
     nn.init.constant_(adversary.out.bias, 0.5)
-    # Guesses .5 of -.7071 and .7071: (1.2071^2 + .2071^2) / 2; what is given away is .5^2, whatever is right.
+    # Guesses .5 of -.7071 and .7071: (1.2071^2 + .2071^2) / 2 missed, so a quarter is explained.
     assert adversary.missed(z, labels).item() == pytest.approx(0.75, abs=1e-4)
     asked: list[Tensor] = []
-    told, explained = fader.given_away(adversary, z.requires_grad_(), labels, asked.append)
+    told, explained = fader.given_away(adversary, z.requires_grad_(), labels, 1, asked.append)
     assert told.item() == pytest.approx(0.25)
     assert explained == pytest.approx(0.25, abs=1e-4)
     assert asked[0].item() == pytest.approx(0.75, abs=1e-4)
@@ -43,6 +43,29 @@ def test_what_it_asks_for_by_hand() -> None:
     assert z.grad is None, "the adversary's step is not the encoder's"
     assert adversary.out.bias.grad is not None
     assert all(parameter.requires_grad for parameter in adversary.parameters())
+    nn.init.constant_(adversary.out.bias, 2.0)  # worse than guessing the mean: nothing to gain by that
+    told, explained = fader.given_away(adversary, z, labels, 1, asked.append)
+    assert explained < 0
+    assert told.item() == 0
+
+
+def test_it_has_as_many_lessons_as_asked_and_tells_what_it_knew_before_them() -> None:
+    labels = torch.randn(32, 2)
+    adversary = Adversary(2, labels)
+    rival = torch.optim.Adam(adversary.parameters(), 2e-3)
+    missed: list[float] = []
+
+    def descend(loss: Tensor) -> None:
+        missed.append(loss.item())
+        rival.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        rival.step()
+
+    told, explained = fader.given_away(adversary, labels + 1, labels, 4, descend)
+    assert len(missed) == 4
+    assert missed == sorted(missed, reverse=True)
+    assert explained == pytest.approx(1 - missed[0])
+    assert told.item() > 1 - missed[-1]
 
 
 def test_a_whisper_is_read_as_well() -> None:
@@ -85,7 +108,7 @@ def leakage_of_an_encoder(weight: float) -> float:
         rows = torch.randperm(count)[:64]
         z = encoder(notes[rows])
         missed = (decoder(torch.cat([z, labels[rows]], dim=1)) - notes[rows]).square().mean()
-        told, _ = fader.given_away(adversary, z, labels[rows], descend)
+        told, _ = fader.given_away(adversary, z, labels[rows], 4, descend)
         both.zero_grad()
         (missed + weight * min(1.0, step / 100) * told).backward()
         both.step()

@@ -113,6 +113,11 @@ def test_labels_that_are_no_table(tmp_path: Path, value: str, says: str) -> None
             "deviation_weight = 0.5\nfader_steps = -1",
             "fader_steps: expected 0 or more, got -1",
         ),
+        (
+            "deviation_weight = 0.5",
+            "deviation_weight = 0.5\nfader_lessons = 0",
+            "fader_lessons: expected 1 or more, got 0",
+        ),
     ],
 )
 def test_wrong_keys(tmp_path: Path, old: str, new: str, says: str) -> None:

@@ -312,7 +312,11 @@ def reconstruction_step(state: State, recipe: GrowingRecipe, batch: Batch) -> di
     if state.adversary is not None:
         optimiser = state.optimisers["adversary"]
         told, losses["fader"] = given_away(
-            state.adversary, mean, batch.attributes, lambda missed: _descend(optimiser, missed)
+            state.adversary,
+            mean,
+            batch.attributes,
+            options.fader_lessons,
+            lambda missed: _descend(optimiser, missed),
         )
         loss = loss + weight_at(options, state.step) * told
     _descend(state.optimisers["reconstruction"], loss)

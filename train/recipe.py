@@ -98,7 +98,8 @@ class Reconstruction:
     """Stage one, a conditional variational autoencoder: steps, Adam's rate, weight of KL and of frequency.
 
     ``fader_weight``: of what an adversary reads of the attributes in z (`train.fader`), reached on a line after
-    ``fader_steps``; ``fader_learning_rate``: the adversary's (Lample et al. 2017). 0: there is none.
+    ``fader_steps``; ``fader_learning_rate``: the adversary's (Lample et al. 2017), which makes ``fader_lessons`` steps
+    for each of the encoder's. Weight 0: there is none.
     """
 
     steps: int
@@ -108,6 +109,7 @@ class Reconstruction:
     fader_weight: float = 0.0
     fader_steps: int = 0
     fader_learning_rate: float = 2e-3
+    fader_lessons: int = 4
 
 
 @dataclass(frozen=True)
@@ -305,9 +307,9 @@ def _check_switches(recipe: Recipe | GrowingRecipe, where: str) -> None:
             repr(recipe.generator.conditioning),
         )
     if recipe.reconstruction is not None:
-        for key in ("fader_weight", "fader_steps"):
-            if (value := getattr(recipe.reconstruction, key)) < 0:
-                raise DarkrackError(f"{where}: reconstruction: {key}", "0 or more", f"{value:g}")
+        for key, least in (("fader_weight", 0), ("fader_steps", 0), ("fader_lessons", 1)):
+            if (value := getattr(recipe.reconstruction, key)) < least:
+                raise DarkrackError(f"{where}: reconstruction: {key}", f"{least} or more", f"{value:g}")
 
 
 def _check_growth(recipe: GrowingRecipe, where: str) -> None:
