@@ -52,7 +52,8 @@ class Adversary(nn.Module):
 
     def missed(self, z: Tensor, labels: Tensor) -> Tensor:
         """Mean squared error of its guess of ``labels`` (B, A): 1 where it knows nothing."""
-        return (self(z) - (labels - self.mean) / self.scale).square().mean()
+        error: Tensor = self(z) - (labels - self.mean) / self.scale
+        return error.square().mean()
 
 
 def adversary_of(options: Reconstruction | None, latent: int, labels: Tensor) -> Adversary | None:
