@@ -307,6 +307,12 @@ def _check_switches(recipe: Recipe | GrowingRecipe, where: str) -> None:
             repr(recipe.generator.conditioning),
         )
     if recipe.reconstruction is not None:
+        if recipe.reconstruction.fader_weight and not recipe.generator.attributes:
+            raise DarkrackError(
+                f"{where}: reconstruction: fader_weight",
+                "0 for a generator that is told no attributes",
+                "more",
+            )
         for key, least in (("fader_weight", 0), ("fader_steps", 0), ("fader_lessons", 1)):
             if (value := getattr(recipe.reconstruction, key)) < least:
                 raise DarkrackError(f"{where}: reconstruction: {key}", f"{least} or more", f"{value:g}")
