@@ -134,11 +134,13 @@ def test_a_warm_start_takes_weights_by_the_names_of_attributes(notes_folder: Pat
     mean = notes.soft_labels[notes.parts["train"]].mean(axis=0)
     assert state.generator.condition.attribute_mean[0].numpy() == pytest.approx(mean, abs=1e-5)
 
-    other = tmp_path / "other.toml"
-    other.write_text(narrower.replace("[8, 8, 8]", "[8, 16, 8]"))
-    recipe, _ = read_recipe(other)
-    with pytest.raises(DarkrackError, match="only attributes may differ"):
-        stages.warm_start(stages.start_state(recipe, notes), tmp_path / "first", names)
+    # Other layers, and layers that would be left behind.
+    for changed in ("[8, 16, 8]", '[8, 8, 8]\nconditioning = "concatenated"'):
+        other = tmp_path / "other.toml"
+        other.write_text(narrower.replace("[8, 8, 8]", changed))
+        recipe, _ = read_recipe(other)
+        with pytest.raises(DarkrackError, match="only attributes may differ"):
+            stages.warm_start(stages.start_state(recipe, notes), tmp_path / "first", names)
 
 
 def test_the_command_says_what_a_run_started_from(notes_folder: Path, tmp_path: Path) -> None:

@@ -171,11 +171,8 @@ def start_state(recipe: GrowingRecipe, notes: TrainingSet) -> State:
     encoder = Encoder(*sizes) if recipe.reconstruction else None
     labels = torch.from_numpy(notes.soft_labels[notes.parts["train"]])
     adversary = adversary_of(recipe.reconstruction, recipe.generator.latent, labels)
-    for network in (
-        generator,
-        discriminator,
-        *([encoder] if encoder else []),
-    ):  # wide maps of few channels take two thirds of the time so
+    # Wide maps of few channels take two thirds of the time so.
+    for network in (generator, discriminator, *([encoder] if encoder else [])):
         for parameter in network.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
