@@ -445,7 +445,7 @@ def test_two_stages_learn_and_the_encoder_rests_in_the_second(
 
     # The instrument is one that had grown: it carries the generator alone, and the encoder's z of its presets.
     made = export.export(run, tmp_path / "x.rack", None, ())
-    assert np.array([preset.z for preset in made.manifest.presets]) == pytest.approx(opened.latents, abs=1e-6)
+    assert np.array([preset.z for preset in made.manifest.presets]) == pytest.approx(opened.latents, abs=1e-3)
     (tmp_path / "grown").mkdir()
     grown = open_run(train_run(tmp_path / "grown", notes_folder, GROWING))
     assert (made.manifest.parameters, set(made.manifest.inputs)) == (

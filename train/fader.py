@@ -81,7 +81,7 @@ def given_away(
     """After ``lessons`` of the adversary (``descend`` on its loss), what z gives away, for the encoder to bring to 0.
 
     And what share of the labels' variance the adversary explained before these, for the log: of notes that it had not
-    seen with that z. With one lesson a step the encoder was always elsewhere already, and leaked as before.
+    seen with that z. With one lesson a step the encoder is elsewhere already, and leaks as before.
     """
     first = None
     for _ in range(lessons):
