@@ -65,6 +65,11 @@ class Ranks:
                 "another --nproc-per-node",
             )
 
+    def refuse_others(self, what: str) -> None:
+        """DarkrackError where there are several, for ``what`` of a recipe takes whole batches."""
+        if self.count > 1:
+            raise DarkrackError(what, "one process", f"{self.count}", "without torchrun")
+
     def share(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """This rank's of the rows of a batch, (B,) to (B / count,)."""
         each = len(rows) // self.count

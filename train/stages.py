@@ -33,6 +33,7 @@ from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz, sounding_rows
 from train.cost import Cost, said
 from train.dataset import TrainingSet
+from train.fader import Adversary, adversary_of, given_away, optimiser_of, weight_at
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Verdict, Widths, nn_bias
 from train.ranks import ALONE, Ranks
 from train.recipe import EarStage, Recipe, read_partials_recipe
@@ -62,11 +63,12 @@ class State:
     optimisers: dict[str, torch.optim.Optimizer]
     hearing: Hearing | None = None
     ranks: Ranks = ALONE
+    adversary: Adversary | None = None
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """All networks that make or judge, by name."""
-        names = ("generator", "encoder", "critic", "average_generator", "average_encoder")
-        return {name: getattr(self, name) for name in names}
+        names = ("generator", "encoder", "critic", "average_generator", "average_encoder", "adversary")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 def start_state(
@@ -105,7 +107,7 @@ def start_state(
     if recipe.ear is not None:
         # Half the usual momentum: what the ear says moves, if more slowly than a critic.
         optimisers["by ear"] = torch.optim.Adam(generator.parameters(), recipe.ear.learning_rate, (0.5, 0.99))
-    return State(
+    state = State(
         0,
         generator,
         encoder,
@@ -116,6 +118,13 @@ def start_state(
         listen() if listen else None,
         ranks,
     )
+    labels = torch.from_numpy(notes.soft_labels[notes.parts["train"]])
+    state.adversary = adversary_of(recipe.reconstruction, recipe.generator.latent, labels)
+    if state.adversary is not None:
+        ranks.refuse_others(f"recipe {recipe.name}: [reconstruction] fader_weight")
+        state.adversary.to(ranks.device)
+        optimisers["adversary"] = optimiser_of(state.adversary, recipe.reconstruction)
+    return state
 
 
 @torch.no_grad()
@@ -211,6 +220,7 @@ def train(
     """
     ranks = state.ranks
     ranks.divides(f"recipe {recipe.name}: batch", [recipe.batch])
+    columns = COLUMNS if state.adversary is None else (*COLUMNS, "fader")
     total, by_ear_from = recipe.steps, recipe.reconstruction.steps + recipe.adversarial.steps
     if state.hearing is not None and by_ear_from < state.step < total:
         state.hearing.go_on(folder)
@@ -232,7 +242,7 @@ def train(
             with atomic_path(folder / EARLY) as temporary:
                 torch.save(early, temporary)
         cost.write(taken)
-        append_log(folder / "log.csv", log, COLUMNS)
+        append_log(folder / "log.csv", log, columns)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
         return said(taken)
@@ -300,7 +310,10 @@ def refuse_infinite(losses: Mapping[str, float], step: int) -> None:
 
 
 def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str, float]:
-    """One step of the autoencoder: L1 on levels, L1 on deviations where a row is loud, KL to N(0, I)."""
+    """One step of the autoencoder: L1 on levels, L1 on deviations where a row is loud, KL to N(0, I).
+
+    Where there is an adversary, of what it reads off z too.
+    """
     options, ranks = recipe.reconstruction, state.ranks
     with ranks.cast():
         encoded = state.encoder(batch.frames, batch.condition)
@@ -312,13 +325,21 @@ def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str,
     frames = made.float() * batch.mask
     level = masked_mean((frames[:, :1] - batch.frames[:, :1]).abs(), batch.mask, ranks)
     deviation = deviation_loss(frames - batch.frames, batch.frames, ranks)
-    kl = _kl(mean, log_variance)
-    _descend(
-        state.optimisers["reconstruction"],
-        level + options.deviation_weight * deviation + options.kl_weight * kl,
-        ranks=ranks,
-    )
-    return {"level": level.item(), "deviation": deviation.item(), "kl": kl.item()}
+    kl = kl_loss(mean, log_variance)
+    loss = level + options.deviation_weight * deviation + options.kl_weight * kl
+    losses = {"level": level.item(), "deviation": deviation.item(), "kl": kl.item()}
+    if state.adversary is not None:
+        optimiser = state.optimisers["adversary"]
+        told, losses["fader"] = given_away(
+            state.adversary,
+            mean,
+            batch.condition.attributes,
+            options.fader_lessons,
+            lambda missed: _descend(optimiser, missed, ranks=ranks),
+        )
+        loss = loss + weight_at(options, state.step) * told
+    _descend(state.optimisers["reconstruction"], loss, ranks=ranks)
+    return losses
 
 
 def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) -> dict[str, float]:
@@ -643,7 +664,7 @@ def texture(frames: Tensor, width: int) -> Tensor:
     return torch.cat([spread, steps], dim=1)
 
 
-def _kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+def kl_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL divergence of N(mean, variance) from N(0, I), nats per note."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
 
@@ -865,7 +886,12 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
     both = [(new, old_names.index(name)) for new, name in enumerate(names) if name in old_names]
     new_at, old_at = (list(one) for one in zip(*both, strict=True)) if both else ([], [])
     for part, module in state.modules().items():
+        if part == "adversary":
+            continue  # which has another z to read
         weights = module.state_dict()
+        for key in content[part]:
+            if key not in weights:
+                raise _another_shape(earlier, part, key)
         for key, value in weights.items():
             old = content[part].get(key)
             if key in {"condition.attribute_mean", "condition.attribute_scale"}:
@@ -884,14 +910,15 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
             elif old is not None and old.shape == value.shape:
                 value.copy_(old)
                 continue
-            raise DarkrackError(
-                str(earlier),
-                f"a run whose {part} fits this recipe",
-                f"another {key}",
-                "only attributes may differ",
-            )
+            raise _another_shape(earlier, part, key)
         module.load_state_dict(weights)
     return {"recipe_sha256": facts["recipe_sha256"], "step": content["step"]}
+
+
+def _another_shape(earlier: Path, part: str, key: str) -> DarkrackError:
+    return DarkrackError(
+        str(earlier), f"a run whose {part} fits this recipe", f"another {key}", "only attributes may differ"
+    )
 
 
 def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, Any]]:
@@ -932,7 +959,7 @@ def input_shapes(recipe: Recipe, attributes: int) -> dict[str, tuple[int, ...]]:
 
 
 def preset_latents(
-    folder: Path, encoder: Encoder, facts: Mapping[str, Any]
+    folder: Path, encoder: torch.nn.Module, facts: Mapping[str, Any]
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """(P, Z): the encoder's z of the notes that the run chose as sounds to start from."""
     with np.load(folder / "presets.npz") as notes, torch.no_grad():

@@ -93,6 +93,8 @@ def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe,
         grown = grown or growing.start_state(recipe, notes, ranks)
         if ranks.first:
             _write_facts(args, facts)
+            if recipe.reconstruction is not None:
+                _write_presets(args.run, facts, notes)
         growing.train(grown, recipe, notes, args.run, identity)
         return
     listen = None
@@ -108,14 +110,7 @@ def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe,
             facts["started_from"] = stages.warm_start(state, args.start_from, notes.attributes.names)
     if ranks.first:
         _write_facts(args, facts)
-        presets = np.array([preset["row"] for preset in facts["presets"]])
-        with atomic_path(args.run / "presets.npz") as temporary:
-            np.savez(
-                temporary,
-                frames=notes.frames(presets),
-                pitch=notes.pitch[presets],
-                velocity=notes.velocity[presets],
-            )
+        _write_presets(args.run, facts, notes)
     stages.train(state, recipe, notes, args.run, identity)
 
 
@@ -137,6 +132,18 @@ def _write_facts(args: argparse.Namespace, facts: dict[str, Any]) -> None:
     write_json(args.run / "run.json", facts)
 
 
+def _write_presets(run: Path, facts: dict[str, Any], notes: TrainingSet) -> None:
+    """What an encoder needs of the notes that a player starts from, once the data are gone."""
+    presets = np.array([preset["row"] for preset in facts["presets"]])
+    with atomic_path(run / "presets.npz") as temporary:
+        np.savez(
+            temporary,
+            frames=notes.frames(presets),
+            pitch=notes.pitch[presets],
+            velocity=notes.velocity[presets],
+        )
+
+
 def run_facts(recipe: Recipe | GrowingRecipe, recipe_sha256: str, notes: TrainingSet) -> dict[str, Any]:
     """What export needs to know of the data once they are gone: attributes, presets, sources, counts."""
     # One note of each instrument: the one nearest to middle C, and the loudest of these.
@@ -156,7 +163,8 @@ def run_facts(recipe: Recipe | GrowingRecipe, recipe_sha256: str, notes: Trainin
         {"name": name, "row": row, "attributes": notes.soft_labels[row].tolist()}
         for name, row in zip(called, presets, strict=True)
     ]
-    if isinstance(recipe, GrowingRecipe):  # which has no encoder to say what z a note has: any will do
+    if isinstance(recipe, GrowingRecipe) and recipe.reconstruction is None:
+        # Without an encoder to say what z a note has any will do.
         drawn = np.random.default_rng(recipe.seed).standard_normal((len(found), recipe.generator.latent))
         for preset, z in zip(found, drawn.round(3).tolist(), strict=True):
             preset["z"] = z
