@@ -21,10 +21,10 @@ import numpy as np
 from compress.prove import LEAST_CORRELATION, TOLERANCE, quality, worse
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes, write_json
+from device.machine import meter
 from train.report import read as read_figures
 
 ACCURACY = "accuracy.json"
-RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 METERED_S = 1.0  # of notes, one after another, for a reading of energy
 
 
@@ -116,11 +116,12 @@ def report(figures_files: Sequence[Path], out: Path, watts: float) -> list[Candi
             str(figures_files[0]), "figures of runs", "none", "darkrack evaluate RUN ... --json FILE"
         )
     candidates = _measure(subjects, watts)
-    meter = "RAPL, the whole package" if _rapl() is not None else f"derived: CPU time x {watts:g} W"
+    sensor = meter()
+    metered = sensor.name if sensor is not None else f"derived: CPU time x {watts:g} W"
     write_json(
         out / "report.json",
         {
-            "energy": meter,
+            "energy": metered,
             "commands": [one["command"] for one in figures],
             "networks": [vars(c) for c in candidates],
             "classifiers": accuracies,
@@ -129,7 +130,7 @@ def report(figures_files: Sequence[Path], out: Path, watts: float) -> list[Candi
     ears = list(candidates[0].fad)
     with atomic_path(out / "report.md") as temporary:
         lines = [
-            *_text(candidates, figures[0], ears, meter),
+            *_text(candidates, figures[0], ears, metered),
             *(_classifiers(accuracies) if accuracies else ()),
         ]
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -295,15 +296,8 @@ def ram_bytes(model: bytes) -> int:
     return most
 
 
-def _rapl() -> int | None:
-    try:
-        return int(RAPL.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-
-
 def _energy_j(model: bytes, watts: float) -> float:
-    """Joules a note: of the package by RAPL where it can be read, otherwise CPU time times ``watts``."""
+    """Joules a note: by the machine's meter where it can be read, otherwise CPU time times ``watts``."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=model, num_threads=1)
@@ -311,15 +305,20 @@ def _energy_j(model: bytes, watts: float) -> float:
     for details in interpreter.get_input_details():
         interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
     interpreter.invoke()
-    before, began_cpu, began = _rapl(), time.process_time(), time.perf_counter()
     notes = 0
-    while time.perf_counter() - began < METERED_S:
-        interpreter.invoke()
-        notes += 1
-    after = _rapl()
-    if before is not None and after is not None and after > before:
-        return (after - before) * 1e-6 / notes
-    return (time.process_time() - began_cpu) * watts / notes
+
+    def work() -> None:
+        nonlocal notes
+        began_s = time.perf_counter()
+        while time.perf_counter() - began_s < METERED_S:
+            interpreter.invoke()
+            notes += 1
+
+    sensor, began_cpu_s = meter(), time.process_time()
+    if sensor is not None:
+        return sensor.spent_j(work) / notes
+    work()
+    return (time.process_time() - began_cpu_s) * watts / notes
 
 
 def _trained_s(run: Path) -> float | None:

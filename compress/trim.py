@@ -32,6 +32,7 @@ import numpy as np
 
 from device.errors import DarkrackError
 from device.files import atomic_path, write_json
+from device.machine import CORE_W
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -150,8 +151,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watts",
         type=float,
-        default=10.0,
-        help="of one busy core, for energy where no meter can be read (default 10; marked as derived)",
+        default=CORE_W,
+        help="of one busy core, for energy where no meter can be read (default %(default)g; marked as derived)",
     )
     parser.add_argument(
         "--to",

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -52,6 +53,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_space(folder: Path, needed_bytes: float, hint: str = "choose another disk, or make room") -> None:
+    """DarkrackError where the disk that ``folder`` lies on, or will lie on, has no room for so many bytes more."""
+    there = next(one for one in (folder.resolve(), *folder.resolve().parents) if one.exists())
+    free_bytes = shutil.disk_usage(there).free
+    if needed_bytes > free_bytes:
+        raise DarkrackError(
+            str(folder), f"{needed_bytes / 1e9:.3f} GB free", f"{free_bytes / 1e9:.3f} GB", hint
+        )
 
 
 def write_audio(path: Path, samples: npt.NDArray[np.floating], sample_rate_hz: int, subtype: str) -> None:

@@ -26,7 +26,15 @@ OTHERS_LIMIT = 0.1  # of one core, used by programs that are not this one
 LOAD_LIMIT = 0.25  # runnable processes a core, in the minute before
 WAKE_LIMIT_US = 1000.0  # 99 % of the waits for a timer: more than that is a third of a block of 128 frames
 WAKES, WAKE_S = 200, 0.001
+CORE_W = 10.0  # of a busy core, where no meter can be read: some 100 to 300 W of a server's package over 16 to 32 cores
 METER_S = 0.02  # between two looks at a sensor that says watts
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which a container or `taskset` may have made fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 import darkrack
 from device.errors import DarkrackError
-from train.data import TRIM_DB, numbers, trimmed
+from train.data import FLAC_BYTES_A_SAMPLE, TRIM_DB, numbers, trimmed
 from train.notes import FIELDS, SAMPLE_RATE_HZ, read_audio, read_notes
 
 SHORT = ["--hold-s", "0.5", "--tail-s", "0.1", "--jobs", "1"]
@@ -128,6 +129,29 @@ def test_options_that_cannot_be(
     assert from_font(font, tmp_path / "set", *options) == 1
     assert said in capsys.readouterr().err
     assert not (tmp_path / "set").exists()
+
+
+def test_room_for_a_set_is_looked_for_before_it_is_begun(
+    font: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a font: notes by seconds; of samples: what they last. Only of parts that are not there yet."""
+    options = ["--programs", "0,4", "--pitches", "48-72:12", "--velocities", "60"]
+    needed = 2 * 3 * 0.6 * SAMPLE_RATE_HZ * FLAC_BYTES_A_SAMPLE
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(needed) - 1))
+    assert from_font(font, tmp_path / "set", *options) == 1
+    assert f"expected {needed / 1e9:.3f} GB free" in capsys.readouterr().err
+    assert not (tmp_path / "set").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(needed) + 1))
+    assert from_font(font, tmp_path / "set", *options) == 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    assert from_font(font, tmp_path / "set", *options) == 0
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    soundfile.write(samples / "pling_C4.wav", np.zeros(SAMPLE_RATE_HZ // 2), SAMPLE_RATE_HZ)
+    assert darkrack.main(["data", "folder", str(samples), "--out", str(tmp_path / "own")]) == 1
+    assert "GB free" in capsys.readouterr().err
+    assert not (tmp_path / "own").exists()
 
 
 def test_ctrl_c_leaves_whole_parts_to_go_on_with(font: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def spoiled(data: Path, tmp_path: Path) -> Path:
     """A set of its own, with what was encoded already."""
-    import shutil
-
     return Path(shutil.copytree(data, tmp_path / "set"))
 
 
@@ -118,6 +117,22 @@ def test_two_knobs_of_one_name_are_refused(spoiled: Path, tmp_path: Path) -> Non
     change_labels(spoiled, "descriptors", classes=np.array(classes))
     with pytest.raises(DarkrackError, match=r"tiny: labels: .* from teacher to teacher, got 'oRGAN' twice"):
         load(spoiled, tmp_path)
+
+
+def test_room_for_frames_is_looked_for_before_they_are_made(
+    spoiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(spoiled / "frames", ignore_errors=True)
+    needed = 120 * 2 * 12 * 32 * 2  # notes, quantities, rows, frames, bytes
+    usage = shutil.disk_usage(spoiled)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    with pytest.raises(DarkrackError, match=r"frames: expected 0\.000 GB free"):
+        load(spoiled, tmp_path)
+    assert not (spoiled / "frames").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    load(spoiled, tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    load(spoiled, tmp_path)  # they are there
 
 
 def test_a_teacher_without_labels_is_our_error(spoiled: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import os
@@ -13,16 +14,20 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training import GROWING, train_run, write_recipe, write_set
+from training import GROWING, TWO_STAGE, train_run, write_recipe, write_set
 
 import darkrack
+from compress import export
 from device.errors import DarkrackError
+from device.stft import NEPER_DB
 from train import growing, stages
 from train.darkgan import Generator
 from train.dataset import load_training_set
 from train.growing import Batch, Moment, Units, moment_at
 from train.networks import Verdict
 from train.recipe import GrowingRecipe, Growth, read_recipe
+from train.runs import open_run
+from train.voice import open_voice
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +269,8 @@ def test_a_run_grows_logs_and_leaves_what_export_needs(notes_folder: Path, tmp_p
     assert sorted(path.name for path in run.glob("sheet-*.png")) == [
         f"sheet-{n:06d}.png" for n in (60, 120, 160)
     ]
-    generator, recipe, facts = growing.load_generator(run)
+    generator, encoder, recipe, facts = growing.load_generator(run)
+    assert encoder is None
     assert recipe.name == "tiny"
     assert facts["step"] == 160
     assert len(facts["presets"]) == 3
@@ -342,6 +348,164 @@ def test_the_average_follows_by_its_decay(recipe: GrowingRecipe) -> None:
     assert state.average.value.item() == pytest.approx(0.9 * 2 + 0.1 * 4)
 
 
+# ---- two stages ----
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> GrowingRecipe:
+    found, _ = read_recipe(write_recipe(tmp_path, TWO_STAGE))
+    assert isinstance(found, GrowingRecipe)
+    return found
+
+
+def test_stage_one_has_the_last_scale_whole_and_stage_two_goes_on_there(staged: GrowingRecipe) -> None:
+    assert (staged.encoded_steps, staged.steps) == (6, 10)
+    moments = [growing.moment_of(staged, step) for step in (0, 5, 6, 9)]
+    assert moments == [Moment(2, 0, 1.0, 4), Moment(2, 5, 1.0, 4), Moment(2, 0, 1.0, 4), Moment(2, 3, 1.0, 4)]
+
+
+def test_unlike_by_hand(staged: GrowingRecipe) -> None:
+    """Full scale is ln 128 on a transform of 512: 120 dB under it lies the floor, 70 dB under it what is heard."""
+    units = Units(torch.tensor([-6.0, 0.5]), torch.tensor([4.0, 2.0]))
+    loudest, db = math.log(128), 1 / NEPER_DB
+    real, made = torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4)
+    real[0, 0, 0] = torch.tensor([loudest, loudest - 35 * db, loudest - 140 * db, loudest - 130 * db])
+    made[0, 0, 0] = torch.tensor([loudest - 2.0, loudest - 150 * db, loudest - 160 * db, loudest - 100 * db])
+    real[0, 1, 0] = torch.tensor([3.0, 1.0, 0.0, 0.0])
+    made[0, 1, 0] = torch.tensor([-3.0, 1.5, 3.0, 3.0])
+    level, deviation = growing.unlike(units.taken_out(made), units.taken_out(real), staged, units)
+    # 2 nepers; 115 dB although it is under the floor; both under it: nothing; 20 dB over it.
+    assert level.item() == pytest.approx((2 + 115 * db + 0 + 20 * db) / 4 / 4, rel=1e-5)
+    # 6 radians are 2 pi - 6 the other way; half weight 35 dB down.
+    assert deviation.item() == pytest.approx((2 * math.pi - 6 + 0.5 * 0.5) / (1.5 + 1), rel=1e-4)
+
+
+def test_half_of_the_fakes_have_z_of_the_encoder(notes_folder: Path, staged: GrowingRecipe) -> None:
+    notes = load_training_set(notes_folder, staged, 1)
+    state = growing.start_state(staged, notes)
+    moment = growing.moment_of(staged, 6)
+    batch = growing.batch_of(staged, notes, state.units, moment, notes.parts["train"][:4])
+    assert state.encoder is not None
+    mean = torch.full((4,), 7.0)
+    with torch.no_grad():
+        state.encoder.out.weight.zero_()
+        state.encoder.out.bias.copy_(torch.cat([mean, torch.full((4,), -20.0)]))
+    torch.manual_seed(5)
+    z = growing.latent(state, staged, batch)
+    torch.manual_seed(5)
+    drawn = torch.randn(4, 4)
+    assert torch.equal(z[2:], drawn[2:])
+    assert torch.allclose(z[:2], 7 + drawn[:2] * math.exp(-4), atol=1e-6)  # no less than e^-8
+
+
+def test_two_stages_learn_and_the_encoder_rests_in_the_second(
+    notes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = TWO_STAGE.replace("steps = 6", "steps = 150").replace("every_steps = 4", "every_steps = 50")
+    seen: list[dict[str, torch.Tensor]] = []
+    original = growing.discriminator_step
+
+    def look(state: growing.State, *rest: object) -> dict[str, float]:
+        assert state.encoder is not None
+        seen.append(copy.deepcopy(state.encoder.state_dict()))
+        assert set(state.optimisers) == {"generator", "discriminator"}
+        return original(state, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(growing, "discriminator_step", look)
+    run = train_run(tmp_path, notes_folder, text.replace("steps = [0, 0, 4]", "steps = [0, 0, 50]"))
+    with (run / "log.csv").open() as log:
+        rows = list(csv.DictReader(log))
+    assert [row["step"] for row in rows] == ["50", "100", "150", "200"]
+    assert float(rows[2]["level"]) < 0.8 * float(rows[0]["level"])
+    assert [bool(row["kl"]) for row in rows] == [True, True, True, False]
+    assert [bool(row["distance"]) for row in rows] == [False, False, False, True]
+    assert rows[3]["level"], "the likeness is asked for in stage two as well"
+    last = stages.load_checkpoint(run)["encoder"]
+    for state in (seen[0], seen[-1]):
+        assert all(torch.equal(value, last[key]) for key, value in state.items())
+
+    opened = open_run(run)
+    assert opened.encoder is not None
+    notes = load_training_set(notes_folder, opened.recipe, 1)
+    rows_of = np.array([preset["row"] for preset in opened.facts["presets"]])
+    state = growing.resume(run, stages.load_checkpoint(run)["identity"], opened.recipe, notes)  # type: ignore[arg-type]
+    assert state is not None
+    assert state.encoder is not None
+    batch = growing.batch_of(opened.recipe, notes, state.units, moment_at(opened.recipe.growth, 0), rows_of)  # type: ignore[arg-type,union-attr]
+    with torch.no_grad():
+        z, _ = state.encoder(batch.planes, batch.condition)
+    assert opened.latents == pytest.approx(z.numpy(), abs=1e-3), "what plays reads the grid's own units"
+    assert opened.latents.std(0).max() > 1e-3
+    voice = open_voice(run)
+    assert voice.latent is not None
+    heard = voice.latent(
+        notes.frames(rows_of), notes.soft_labels[rows_of], notes.pitch[rows_of], notes.velocity[rows_of]
+    )
+    assert heard == pytest.approx(opened.latents, abs=1e-3)
+
+    # The instrument is one that had grown: it carries the generator alone, and the encoder's z of its presets.
+    made = export.export(run, tmp_path / "x.rack", None, ())
+    assert np.array([preset.z for preset in made.manifest.presets]) == pytest.approx(opened.latents, abs=1e-3)
+    (tmp_path / "grown").mkdir()
+    grown = open_run(train_run(tmp_path / "grown", notes_folder, GROWING))
+    assert (made.manifest.parameters, set(made.manifest.inputs)) == (
+        sum(parameter.numel() for parameter in grown.generator.parameters()),
+        set(grown.inputs),
+    )
+
+
+@pytest.mark.parametrize("stopped_at", [3, 6, 8])
+def test_two_stages_resume_exactly(
+    notes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int
+) -> None:
+    """Within stage one, between the two, and within the other."""
+    text = TWO_STAGE.replace("every_steps = 4", "every_steps = 100")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "halves").mkdir()
+    whole = train_run(tmp_path / "whole", notes_folder, text)
+    original, done = growing._follow, 0
+
+    def stop_in_time(*args: object) -> None:
+        nonlocal done
+        done += 1
+        if done == stopped_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(growing, "_follow", stop_in_time)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(tmp_path / "halves", notes_folder, text)
+    assert stages.load_checkpoint(tmp_path / "halves" / "run")["step"] == stopped_at
+    monkeypatch.setattr(growing, "_follow", original)
+    halves = train_run(tmp_path / "halves", notes_folder, text)
+    one, other = checkpoint(whole), checkpoint(halves)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("steps = [0, 0, 4]", "steps = [4, 0, 4]", "steps: expected 0 of every scale but the last"),
+        ("fade_steps = [0, 0, 0]", "fade_steps = [0, 0, 2]", "fade_steps[2]: expected at most 0"),
+        ("[reconstruction]", "[recontruction]", "did you mean reconstruction?"),
+        (TWO_STAGE[TWO_STAGE.index("[reconstruction]") :], "", "growth: steps: expected 3 numbers from 1 on"),
+        ("kl_weight = 3e-3\n", "", "reconstruction: kl_weight: expected a value, got nothing"),
+    ],
+)
+def test_two_stages_that_do_not_fit(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert old in TWO_STAGE
+    with pytest.raises(DarkrackError) as error:
+        read_recipe(write_recipe(tmp_path, TWO_STAGE.replace(old, new)))
+    assert says in str(error.value)
+
+
+def test_likeness_needs_an_encoder(tmp_path: Path) -> None:
+    with pytest.raises(DarkrackError, match="reconstruction_weight: expected 0 without a"):
+        read_recipe(write_recipe(tmp_path, GROWING + "reconstruction_weight = 1.0\n"))
+
+
 # ---- what goes wrong ----
 
 
@@ -371,8 +535,8 @@ def test_real_notes_that_are_not_finite_end_it_too(
     """Not a planted figure but a planted cause: an infinite gradient penalty."""
     original = growing.batch_of
 
-    def broken(*args: object) -> Batch:
-        batch: Batch = original(*args)  # type: ignore[arg-type]
+    def broken(*args: object, **more: object) -> Batch:
+        batch: Batch = original(*args, **more)  # type: ignore[arg-type]
         batch.planes[0, 0, 0, 0] = math.inf
         return batch
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,20 @@ def test_an_interruption_loses_little(folder: Path, weights: Path, monkeypatch: 
     assert heard == 36 - 16
     labels_path(folder, "mn04").unlink()
     np.testing.assert_array_equal(labels.logits, label(folder, teacher)[0].logits)
+
+
+def test_room_for_labels_is_looked_for_after_the_first_notes(
+    folder: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(folder)
+    row_bytes = 64 + 4 * (527 + 384)  # the key, logits, embedding
+    needed = 2 * len(PITCHES) * row_bytes
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    assert _command(folder, weights) == 1
+    assert "GB free, got 0.000 GB" in capsys.readouterr().err
+    assert not labels_path(folder, "mn04").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    assert _command(folder, weights) == 0
 
 
 def test_notes_of_several_rates_share_a_set(folder: Path, weights: Path) -> None:

@@ -14,7 +14,7 @@ from training import write_recipe
 from device.partials import Partials
 from train import networks
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Widths
-from train.recipe import GeneratorShape, Recipe, read_recipe
+from train.recipe import CONCATENATED, FILM, GeneratorShape, Recipe, read_recipe
 from train.stages import class_loss
 
 ATTRIBUTES = 3
@@ -54,9 +54,11 @@ def test_shapes(recipe: Recipe) -> None:
     assert verdict.attributes.shape == (5, ATTRIBUTES)
 
 
+@pytest.mark.parametrize("conditioning", [FILM, CONCATENATED])
 @pytest.mark.parametrize("which", range(5), ids=["z", "attributes", "pitch", "velocity", "noise"])
-def test_every_input_is_heard(recipe: Recipe, which: int) -> None:
-    generator = awake(Generator(recipe.generator, recipe.grid, ATTRIBUTES, recipe.pitch_range_midi))
+def test_every_input_is_heard(recipe: Recipe, which: int, conditioning: str) -> None:
+    shape = dataclasses.replace(recipe.generator, conditioning=conditioning)
+    generator = awake(Generator(shape, recipe.grid, ATTRIBUTES, recipe.pitch_range_midi))
     inputs = [torch.randn(2, 4), *condition(2), torch.randn(2, 4, 32)]
     before = generator(*inputs)
     inputs[which] = inputs[which] + 0.3
@@ -79,10 +81,25 @@ def test_a_baseline_is_told_and_names_no_attributes(recipe: Recipe) -> None:
     assert torch.equal(class_loss(named, asked, recipe.pitch_range_midi, 2.0), pitch)
 
 
-def generator_of(channels: tuple[int, ...], frames: int, noise_scales: int) -> Generator:
+def test_concatenated_conditions_enter_the_first_dense_layer_alone(recipe: Recipe) -> None:
+    """No scale has a layer that reads them; with FiLM all have."""
+    sizes = (recipe.grid, ATTRIBUTES, recipe.pitch_range_midi)
+    shape = dataclasses.replace(recipe.generator, conditioning=CONCATENATED)
+    told, once = Generator(recipe.generator, *sizes), Generator(shape, *sizes)
+    film = {name for name, _ in told.named_parameters()} - {name for name, _ in once.named_parameters()}
+    assert film == {f"scales.{n}.film.{kind}" for n in range(3) for kind in ("weight", "bias")}
+    x, noise = torch.randn(1, 8, 1, 16), torch.randn(1, 4, 1, 32)
+    for generator, deaf in ((awake(told), False), (awake(once), True)):
+        made = [generator.scales[1](x, torch.randn(1, 16), noise) for _ in range(2)]
+        assert torch.equal(*made) == deaf
+
+
+def generator_of(
+    channels: tuple[int, ...], frames: int, noise_scales: int, conditioning: str = FILM
+) -> Generator:
     """One whose layers all have other widths than its recipe says, as a trimmed one has, drawn by a fixed seed."""
     torch.manual_seed(0)
-    shape = GeneratorShape(4, (8,) * len(channels), 16, 2, noise_scales)
+    shape = GeneratorShape(4, (8,) * len(channels), 16, 2, noise_scales, conditioning=conditioning)
     widths = Widths(hidden=7, embedding=5, start=3, channels=channels)
     return awake(Generator(shape, Partials(rows=12, frames=frames), ATTRIBUTES, (48, 72), widths))
 
@@ -106,7 +123,7 @@ def test_a_slice_is_those_frames_of_the_whole(data: st.DataObject) -> None:
     noise_scales = data.draw(st.integers(0, len(channels)))
     length = data.draw(st.integers(1, frames))
     begin = data.draw(st.integers(0, frames - length))
-    generator = generator_of(channels, frames, noise_scales)
+    generator = generator_of(channels, frames, noise_scales, data.draw(st.sampled_from([FILM, CONCATENATED])))
     ends = [0, begin, frames - length]
     assert worst_of_slices(generator, frames, length, ends) < 1e-5
 

@@ -382,7 +382,7 @@ def test_a_full_disk_is_seen_before_anything_is_written(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(needed) - 1))
     assert make(source, tmp_path / "new" / "set") == 1
-    assert "GB free, got 0.0 GB" in capsys.readouterr().err
+    assert "GB free, got 0.000 GB" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(needed) + 1))
     assert make(source, tmp_path / "new" / "set") == 0

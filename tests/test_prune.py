@@ -18,7 +18,7 @@ from compress.prune import IN, Structure, choose, count_macs, structure_of, take
 from device.errors import DarkrackError
 from train.classifier import Network
 from train.networks import Generator, PixelNorm
-from train.recipe import read_recipe
+from train.recipe import CONCATENATED, FILM, read_recipe
 
 ATTRIBUTES = 3
 WIDER = RECIPE.replace("channels = [8, 8, 8]", "channels = [32, 24, 16]").replace(
@@ -26,9 +26,10 @@ WIDER = RECIPE.replace("channels = [8, 8, 8]", "channels = [32, 24, 16]").replac
 )
 
 
-@pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
-    recipe, _ = read_recipe(write_recipe(tmp_path_factory.mktemp("recipe"), WIDER))
+@pytest.fixture(scope="module", params=[FILM, CONCATENATED])
+def generator(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Generator:
+    text = WIDER.replace("noise_scales = 2", f'noise_scales = 2\nconditioning = "{request.param}"')
+    recipe, _ = read_recipe(write_recipe(tmp_path_factory.mktemp("recipe"), text))
     torch.manual_seed(0)
     made = Generator(recipe.generator, recipe.grid, ATTRIBUTES, recipe.pitch_range_midi)
     for parameter in made.parameters():  # zeros hide what is wired wrong
@@ -85,7 +86,10 @@ def test_groups_of_the_generator_are_its_scales_and_its_condition(generator: Gen
     shapes = {
         (part.layer, part.side): part.index.shape[1] for group in structure.groups for part in group.parts
     }
-    assert shapes["scales.1.film", "out"] == 2
+    if generator.scales[1].film is None:
+        assert not any("film" in layer for layer, _ in shapes)
+    else:
+        assert shapes["scales.1.film", "out"] == 2
     assert shapes["start", "out"] == 8
     assert shapes["scales.1.second", "in"] == shapes["scales.1.mix.1", "out"] == 1
 

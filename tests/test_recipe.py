@@ -98,6 +98,26 @@ def test_labels_that_are_no_table(tmp_path: Path, value: str, says: str) -> None
         ("[critic]", "[[critic]]", "critic: expected a table"),
         ("channels = [8, 8, 8]", "channels = 8", "expected a list"),
         ("temperature = 2.0", "temperature = ", "TOML"),
+        (
+            "noise_scales = 2",
+            'noise_scales = 2\nconditioning = "none"',
+            "conditioning: expected concatenated or film, got 'none'",
+        ),
+        (
+            "deviation_weight = 0.5",
+            "deviation_weight = 0.5\nfader_weight = -1.0",
+            "fader_weight: expected 0 or more, got -1",
+        ),
+        (
+            "deviation_weight = 0.5",
+            "deviation_weight = 0.5\nfader_steps = -1",
+            "fader_steps: expected 0 or more, got -1",
+        ),
+        (
+            "deviation_weight = 0.5",
+            "deviation_weight = 0.5\nfader_lessons = 0",
+            "fader_lessons: expected 1 or more, got 0",
+        ),
     ],
 )
 def test_wrong_keys(tmp_path: Path, old: str, new: str, says: str) -> None:

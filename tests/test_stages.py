@@ -134,11 +134,13 @@ def test_a_warm_start_takes_weights_by_the_names_of_attributes(notes_folder: Pat
     mean = notes.soft_labels[notes.parts["train"]].mean(axis=0)
     assert state.generator.condition.attribute_mean[0].numpy() == pytest.approx(mean, abs=1e-5)
 
-    other = tmp_path / "other.toml"
-    other.write_text(narrower.replace("[8, 8, 8]", "[8, 16, 8]"))
-    recipe, _ = read_recipe(other)
-    with pytest.raises(DarkrackError, match="only attributes may differ"):
-        stages.warm_start(stages.start_state(recipe, notes), tmp_path / "first", names)
+    # Other layers, and layers that would be left behind.
+    for changed in ("[8, 16, 8]", '[8, 8, 8]\nconditioning = "concatenated"'):
+        other = tmp_path / "other.toml"
+        other.write_text(narrower.replace("[8, 8, 8]", changed))
+        recipe, _ = read_recipe(other)
+        with pytest.raises(DarkrackError, match="only attributes may differ"):
+            stages.warm_start(stages.start_state(recipe, notes), tmp_path / "first", names)
 
 
 def test_the_command_says_what_a_run_started_from(notes_folder: Path, tmp_path: Path) -> None:
@@ -207,9 +209,18 @@ def test_a_loss_that_is_not_finite_ends_the_run(
 ) -> None:
     recipe = tmp_path / "long.toml"
     recipe.write_text(RECIPE.replace("steps = 6", "steps = 60", 1))
-    monkeypatch.setattr(stages, "reconstruction_step", lambda *_: {"level": math.nan})
-    with pytest.raises(DarkrackError, match="finite losses"):
+    original, done = stages.reconstruction_step, 0
+
+    def breaks(*args: object) -> dict[str, float]:
+        nonlocal done
+        done += 1
+        losses = original(*args)  # type: ignore[arg-type]
+        return {**losses, "level": math.nan} if done == 8 else losses  # the very step that would be saved
+
+    monkeypatch.setattr(stages, "reconstruction_step", breaks)
+    with pytest.raises(DarkrackError, match="step 8: expected finite losses"):
         command(recipe, notes_folder, tmp_path / "run")
+    assert stages.load_checkpoint(tmp_path / "run")["step"] == 4
 
 
 def test_too_few_notes(tmp_path: Path) -> None:
@@ -242,7 +253,7 @@ def test_soft_labels_by_hand() -> None:
 def test_kl_by_hand() -> None:
     mean, log_variance = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, math.log(4.0)]])
     # 1/2 (1 + 1 - 1 - 0) + 1/2 (0 + 4 - 1 - ln 4)
-    assert stages._kl(mean, log_variance).item() == pytest.approx(0.5 + 0.5 * (3 - math.log(4)))
+    assert stages.kl_loss(mean, log_variance).item() == pytest.approx(0.5 + 0.5 * (3 - math.log(4)))
 
 
 def test_pushed_attributes_stay_labels_and_every_other_note_has_one_knob_turned() -> None:

@@ -97,6 +97,21 @@ standardised = true
 """
 )
 
+# Two stages on that grid: 6 steps of the autoencoder, 4 of the adversary at the last scale.
+TWO_STAGE = (
+    GROWING.replace("steps = [4, 4, 4]", "steps = [0, 0, 4]").replace(
+        "fade_steps = [0, 2, 2]", "fade_steps = [0, 0, 0]"
+    )
+    + """reconstruction_weight = 10.0
+
+[reconstruction]
+steps = 6
+learning_rate = 1e-3
+kl_weight = 3e-3
+deviation_weight = 0.5
+"""
+)
+
 ONE_TEACHER = RECIPE[RECIPE.index("[labels]") : RECIPE.index("[grid]")]
 DESCRIPTORS = """[[labels]]
 teacher = "descriptors"
@@ -122,6 +137,7 @@ spread_weight = 0.3
 alone_weight = 8.0
 others_weight = 0.25
 """
+FADER = "fader_weight = 0.5\nfader_steps = 4\n"  # of a [reconstruction]
 TWO_TEACHERS = RECIPE.replace(ONE_TEACHER, f"[{ONE_TEACHER.replace(']', ']]')}{DESCRIPTORS}")
 
 

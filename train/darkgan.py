@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.networks import PixelNorm, Verdict, nn_bias
+from train.networks import Condition, PixelNorm, Verdict, nn_bias
+from train.ranks import ALONE, Ranks
 from train.recipe import FILM, GrowingShape
 
 FIRST_SLOPE, SLOPE = (
@@ -141,7 +142,7 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, attributes: Tensor, pitch: Tensor) -> Tensor:
         """See the class."""
-        classes = F.relu(1 - (pitch - self.anchors).abs())
+        classes = pitch_classes(pitch, self.anchors)
         told = torch.cat([attributes, classes], dim=1) if self.told else classes
         asked = z if self.film else torch.cat([z, told], dim=1)
         if self.film:
@@ -190,30 +191,24 @@ class Generator(nn.Module):
         return made
 
 
-class Discriminator(nn.Module):
-    """How real a note is, which pitch and which attributes it has; the generator's mirror.
+class Mirror(nn.Module):
+    """The generator's mirror image down to its coarsest maps: what reads planes.
 
-    ``scale`` and ``fade`` as there. `Verdict` of planes (B, 2, bins, frames) of that scale: score (B, 1).
+    ``scale`` and ``fade`` as there.
     """
 
-    def __init__(self, shape: GrowingShape, attributes: int, pitch_range_midi: tuple[int, int]) -> None:
+    def __init__(self, shape: GrowingShape) -> None:
         super().__init__()
         self.sizes = shape.scales
         self.scale, self.fade = len(shape.scales) - 1, 1.0
-        self.pitches = pitch_range_midi[1] - pitch_range_midi[0] + 1
-        self.named = attributes if shape.attributes else 0
         self.from_planes = nn.ModuleList(EqualisedConv(PLANES, width, 1) for width in shape.channels)
         self.blocks = nn.ModuleList(
             nn.ModuleList([EqualisedConv(width, width, 3), EqualisedConv(width, narrower, 3)])
             for width, narrower in zip(shape.channels[1:], shape.channels[:-1], strict=True)
         )
-        first = shape.channels[0]
-        self.last = EqualisedConv(first + 1, first, 3)
-        self.dense = EqualisedLinear(first * math.prod(shape.scales[0]), first)
-        self.out = EqualisedLinear(first, self.named + self.pitches + 1)
 
-    def forward(self, planes: Tensor) -> Verdict:
-        """See the class."""
+    def coarsest(self, planes: Tensor) -> Tensor:
+        """Planes (B, 2, bins, frames) of that scale to the maps of the first (B, channels[0], *scales[0])."""
         x = self._read(planes, self.scale)
         for n in range(self.scale, 0, -1):
             pair = self.blocks[n - 1]
@@ -223,13 +218,78 @@ class Discriminator(nn.Module):
             x = reduced(x, self.sizes[n - 1])
             if n == self.scale and self.fade < 1:
                 x = torch.lerp(self._read(reduced(planes, self.sizes[n - 1]), n - 1), x, self.fade)
-        x = F.leaky_relu(self.last(with_deviation(x)), CRITIC_SLOPE)
+        return x
+
+    def _read(self, planes: Tensor, scale: int) -> Tensor:
+        return F.leaky_relu(self.from_planes[scale](planes), CRITIC_SLOPE)
+
+
+class Discriminator(Mirror):
+    """How real a note is, which pitch and which attributes it has.
+
+    `Verdict` of planes (B, 2, bins, frames) of its scale: score (B, 1). ``ranks``: who have the rest of the batch.
+    """
+
+    ranks: Ranks = ALONE
+
+    def __init__(self, shape: GrowingShape, attributes: int, pitch_range_midi: tuple[int, int]) -> None:
+        super().__init__(shape)
+        self.pitches = pitch_range_midi[1] - pitch_range_midi[0] + 1
+        self.named = attributes if shape.attributes else 0
+        first = shape.channels[0]
+        self.last = EqualisedConv(first + 1, first, 3)
+        self.dense = EqualisedLinear(first * math.prod(shape.scales[0]), first)
+        self.out = EqualisedLinear(first, self.named + self.pitches + 1)
+
+    def forward(self, planes: Tensor) -> Verdict:
+        """See the class."""
+        x = F.leaky_relu(self.last(with_deviation(self.coarsest(planes), self.ranks)), CRITIC_SLOPE)
         x = self.out(F.leaky_relu(self.dense(x.flatten(1)), CRITIC_SLOPE))
         attributes, pitch, score = x.split([self.named, self.pitches, 1], dim=1)
         return Verdict(score, pitch, attributes)
 
-    def _read(self, planes: Tensor, scale: int) -> Tensor:
-        return F.leaky_relu(self.from_planes[scale](planes), CRITIC_SLOPE)
+
+class Encoder(Mirror):
+    """Planes (B, 2, bins, frames) of a note and its condition to mean and log variance of z, each (B, latent).
+
+    It is told what the generator is told, so z need only hold what that leaves open, velocity too.
+    """
+
+    anchors: Tensor
+
+    def __init__(self, shape: GrowingShape, attributes: int, pitch_range_midi: tuple[int, int]) -> None:
+        super().__init__(shape)
+        low, high = pitch_range_midi
+        self.register_buffer("anchors", torch.arange(low, high + 1.0)[None])
+        self.told = attributes if shape.attributes else 0
+        first, condition = shape.channels[0], self.told + high - low + 1
+        self.last = EqualisedConv(first, first, 3)
+        self.dense = EqualisedLinear(first * math.prod(shape.scales[0]) + condition, 2 * first)
+        self.out = nn.Linear(2 * first, 2 * shape.latent)
+        nn.init.normal_(self.out.weight, std=0.01)
+
+    def forward(self, planes: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        x = F.leaky_relu(self.last(self.coarsest(planes)), CRITIC_SLOPE).flatten(1)
+        told = [condition.attributes] if self.told else []
+        x = torch.cat([x, *told, pitch_classes(condition.pitch, self.anchors)], dim=1)
+        mean, log_variance = self.out(F.leaky_relu(self.dense(x), CRITIC_SLOPE)).chunk(2, dim=1)
+        return mean, log_variance.clamp(-8, 4)
+
+    @torch.no_grad()
+    def finished(self, mean: Tensor, spread: Tensor) -> Encoder:
+        """A copy that reads planes in the grid's units; as `Generator.finished`."""
+        made = copy.deepcopy(self).eval().requires_grad_(False)
+        for layer in made.from_planes:
+            assert isinstance(layer, EqualisedConv)
+            layer.weight.div_(spread[:, None, None])
+            nn_bias(layer).sub_((layer.weight * layer.gain * mean[:, None, None]).sum((1, 2, 3)))
+        return made
+
+
+def pitch_classes(pitch: Tensor, anchors: Tensor) -> Tensor:
+    """MIDI (B, 1), a whole number, as one of the classes ``anchors`` (1, P)."""
+    return F.relu(1 - (pitch - anchors).abs())
 
 
 def reduced(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -237,15 +297,16 @@ def reduced(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.avg_pool2d(x, (x.shape[2] // size[0], x.shape[3] // size[1]))
 
 
-def with_deviation(x: Tensor) -> Tensor:
+def with_deviation(x: Tensor, ranks: Ranks = ALONE) -> Tensor:
     """(B, C, H, W) with one map more: how far the notes of a group differ, on average over the map.
 
     Groups of GROUP notes, n and n + B / GROUP and so on (Karras et al. 2018); all notes are one group where they do not
-    come in fours, as in the released code.
+    come in fours, as in the released code. The groups are those of the whole batch, whoever else has a part of it.
     """
-    count = len(x)
+    whole = ranks.whole(x.float())
+    count = len(whole)
     group = GROUP if count % GROUP == 0 else count
-    apart = x.reshape(group, -1, *x.shape[1:])
+    apart = whole.reshape(group, -1, *x.shape[1:])
     deviation = (apart.var(dim=0, unbiased=False) + DEVIATION_EPSILON).sqrt().mean((1, 2, 3))
-    added = deviation.repeat(group)[:, None, None, None].expand(-1, 1, *x.shape[2:])
-    return torch.cat([x, added], dim=1)
+    added = ranks.own(deviation.repeat(group))[:, None, None, None].expand(-1, 1, *x.shape[2:])
+    return torch.cat([x, added.to(x.dtype)], dim=1)

@@ -15,9 +15,7 @@ import functools
 import itertools
 import json
 import multiprocessing
-import os
 import re
-import shutil
 import signal
 import time
 from collections import Counter
@@ -29,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DarkrackError
-from device.files import read_bytes, sha256_of, write_audio, write_json
+from device.files import check_space, read_bytes, sha256_of, write_audio, write_json
+from device.machine import usable_cores
 from train import folder as own
 from train import nsynth, pitch, soundfont
 from train.notes import CHECKS, SAMPLE_RATE_HZ, Instrument, Note, Take, note_name, write_notes
@@ -40,6 +39,7 @@ FORMAT = 1  # raised when parts that older code made must not be kept
 # normalised.
 TRIM_DB = -100.0
 SUBTYPE = "PCM_24"
+FLAC_BYTES_A_SAMPLE = 1.6  # of PCM_24: 1.25 and 1.28 over 5,772 and 8,325 notes of FluidR3, and room to spare
 FADE_S = 0.005
 NAMED = 12  # instruments named for each check in the summary
 SHARD = 256  # notes of NSynth in a part: 18 MB on their way to the process that makes it
@@ -50,7 +50,8 @@ class Part:
     """Some notes still to be made, mostly one instrument; pickled into the process that makes them.
 
     ``name`` is that of its files; ``takes`` makes its ``count`` notes, ``instrument`` plays those that do not
-    bring their own. ``key`` changes when it has to be made again though the set's recipe is the same.
+    bring their own. ``key`` changes when it has to be made again though the set's recipe is the same. ``seconds``:
+    of all its notes together, at most.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Part:
     key: str = ""
     sample_rate_hz: int = SAMPLE_RATE_HZ
     subtype: str = SUBTYPE
+    seconds: float = 0.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kind.add_argument(
             "--out", type=Path, required=True, metavar="DIR", help="the data set to write or to go on with"
         )
-        kind.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
+        kind.add_argument("--jobs", type=int, default=usable_cores(), help="processes (one a core)")
         kind.add_argument(
             "--json", type=Path, metavar="FILE", help="write the checks and the time taken to FILE"
         )
@@ -169,6 +171,7 @@ def _soundfont(args: argparse.Namespace) -> tuple[list[Note], int]:
             Instrument(name, *soundfont.family(program)),
             count=len(keys.pitches) * len(keys.velocities),
             takes=functools.partial(soundfont.render, args.font, program, keys),
+            seconds=len(keys.pitches) * len(keys.velocities) * (args.hold_s + args.tail_s),
         )
         for program in programs
     ]
@@ -191,6 +194,7 @@ def _folder(args: argparse.Namespace) -> tuple[list[Note], int]:
             len(of),
             functools.partial(own.takes, of),
             own.key(of),
+            seconds=sum(map(own.seconds, of)),
         )
         for name, of in own.instruments(samples).items()
     ]
@@ -214,7 +218,9 @@ def _nsynth(args: argparse.Namespace) -> tuple[list[Note], int]:
     finished = _finished(args.out)
     done = {note.note_str for notes in finished.values() for note in notes}
     kept = len(done)
-    _check_space(args.out, sum(source.notes(choice) for source in sources) - kept, choice.seconds)
+    missing = sum(source.notes(choice) for source in sources) - kept
+    needed_bytes = missing * choice.seconds * nsynth.SAMPLE_RATE_HZ * nsynth.FLAC_BYTES_A_SAMPLE
+    check_space(args.out, needed_bytes, "choose another disk, or fewer --pitches, --families or --seconds")
     _claim(args.out / "set.json", {"kind": args.kind, **dataclasses.asdict(choice)})
     tags: dict[str, str] = {}
     with tqdm(
@@ -239,16 +245,6 @@ def _words(text: str, option: str, known: Sequence[str]) -> tuple[str, ...]:
     for word in sorted(named.difference(known)):
         raise DarkrackError(option, "some of " + ",".join(known), repr(word))
     return tuple(word for word in known if word in named)
-
-
-def _check_space(out: Path, notes: float, seconds: float) -> None:
-    """DarkrackError where the disk that ``out`` lies on, or will lie on, has no room for so many notes more."""
-    there = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
-    needed = notes * seconds * nsynth.SAMPLE_RATE_HZ * nsynth.FLAC_BYTES_A_SAMPLE
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        hint = "choose another disk, or fewer --pitches, --families or --seconds"
-        raise DarkrackError(str(out), f"{needed / 1e9:.1f} GB free", f"{free / 1e9:.1f} GB", hint)
 
 
 def _shards(takes: Iterator[Take], finished: Container[str]) -> Iterator[Part]:
@@ -303,12 +299,14 @@ def make_set(
     """Make the parts that are not there yet, then notes.csv from all; returns its notes and how many are new.
 
     ``recipe`` is all that must be the same for every note of the set: DarkrackError where ``out`` was begun
-    with another. With ``only_these``, parts that are there but not asked for are deleted.
+    with another, and where the disk has no room. With ``only_these``, parts that are there but not asked for are
+    deleted.
     """
     from tqdm import tqdm
 
-    _claim(out / "set.json", recipe)
     todo = [part for part in parts if not _is_finished(out, part)]
+    check_space(out, sum(part.seconds * part.sample_rate_hz for part in todo) * FLAC_BYTES_A_SAMPLE)
+    _claim(out / "set.json", recipe)
     made = sum(part.count for part in todo)
     total = sum(part.count for part in parts)
     with tqdm(total=total, initial=total - made, unit="note", disable=None) as bar:

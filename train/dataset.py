@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from device.errors import DarkrackError
-from device.files import atomic_path, read_bytes
+from device.files import atomic_path, check_space, read_bytes
 from device.partials import Partials, nominal_hz
 from device.stft import Stft
 from train.attributes import copula, quantile_table
@@ -210,12 +210,15 @@ def spread_out(normal_scores: npt.NDArray[np.float32], count: int) -> list[int]:
 def _encoded(
     folder: Path, notes: list[Note], grid: Partials | Stft, jobs: int
 ) -> tuple[list[Note], list[npt.NDArray[np.float16]], npt.NDArray[np.int64]]:
-    """The notes' frames, one memory-mapped file per audio file, made where missing."""
+    """The notes' frames, one memory-mapped file per audio file, made where missing; DarkrackError for a full disk."""
     by_file: dict[str, list[Note]] = defaultdict(list)
     for note in notes:
         by_file[note.file].append(note)
     paths = {file: _cache_path(folder, file, members, grid) for file, members in by_file.items()}
     missing = [file for file, path in paths.items() if not path.is_file()]
+    rows = grid.bins if isinstance(grid, Stft) else grid.rows
+    note_bytes = 2 * 2 * rows * grid.frames  # two quantities a cell, float16
+    check_space(folder / "frames", note_bytes * sum(len(by_file[file]) for file in missing))
     with concurrent.futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         started = [pool.submit(_encode_file, folder, by_file[file], grid, paths[file]) for file in missing]
         try:

@@ -46,6 +46,16 @@ class Sample:
     tags: str = ""
 
 
+def seconds(sample: Sample) -> float:
+    """How long its note will be, at most; a file that cannot be read is told of when its turn comes."""
+    import soundfile
+
+    try:
+        return min(float(soundfile.info(sample.file).duration), LONGEST_S)
+    except (OSError, RuntimeError):  # libsndfile's are RuntimeErrors
+        return LONGEST_S
+
+
 def note_number(text: str) -> int | None:
     """MIDI number of a note's name (C4 = 60, A4 = 69, C-1 = 0; #, s or b), or None where it is none."""
     match = _NOTE.fullmatch(text)

@@ -25,7 +25,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from device.errors import DarkrackError
-from device.files import atomic_path, write_json
+from device.files import atomic_path, check_space, write_json
+from device.machine import usable_cores
 from train.attributes import EXCLUDED, rank, read_accuracy, read_excluded
 from train.notes import Note, read_audio, read_notes
 from train.teacher import BATCH_NOTES, HEARD_S, KINDS, LISTENING_DBFS, TEACHERS, Teacher, load_teacher
@@ -113,7 +114,8 @@ def label(folder: Path, teacher: Teacher, threads: int = 1) -> tuple[Labels, int
     """Hear the notes of ``folder`` not yet known; write and return the labels, and how many were heard.
 
     Rows are in the order of notes.csv. What was heard is kept every 512 notes and when interrupted. Raises
-    DarkrackError for a set without usable notes and for audio that is not finite.
+    DarkrackError for a set without usable notes, for audio that is not finite, and where the disk has no room for what
+    will be heard.
     """
     notes = [note for note in read_notes(folder) if note.check in LABELLED_CHECKS]
     if not notes:
@@ -128,6 +130,10 @@ def label(folder: Path, teacher: Teacher, threads: int = 1) -> tuple[Labels, int
         for chunk, (rows, new) in zip(
             chunks, pool.map(lambda c: _hear(folder, c, teacher, known), chunks), strict=True
         ):
+            if not kept:
+                row_bytes = sum(len(key) + one.nbytes + other.nbytes for key, (one, other) in rows)
+                # Twice: what is written takes the place of what is there when it is whole.
+                check_space(folder, 2 * row_bytes / len(rows) * len(notes))
             kept.update(zip((note.note_str for note in chunk), rows, strict=True))
             heard += new
             unsaved += new
@@ -239,7 +245,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "classes, none of the descriptors)",
     )
     parser.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="notes heard at a time (default 1)"
+        "--threads", type=int, default=usable_cores(), metavar="N", help="notes heard at a time (one a core)"
     )
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from device.partials import Partials
-from train.recipe import CriticShape, GeneratorShape
+from train.recipe import FILM, CriticShape, GeneratorShape
 
 SLOPE = 0.2  # of the leaky ReLU
 HALO = 2  # columns that a scale reads on either side of what it makes: two convolutions of three taps
@@ -143,8 +143,9 @@ class ConditionEmbedding(nn.Module):
 class Scale(nn.Module):
     """One scale of the generator: convolution, FiLM by the condition, noise; then a residual convolution.
 
-    FiLM: Perez et al. 2018. Noise through a learned 1 x 1 mixing after each convolution (after Karras et al.
-    2019, where it is one map per layer): here rows are channels, so the texture of every row needs its own.
+    FiLM: Perez et al. 2018; ``embedding`` 0: none. Noise through a learned 1 x 1 mixing after each convolution (after
+    Karras et al. 2019, where it is one map per layer): here rows are channels, so the texture of every row needs its
+    own.
     """
 
     def __init__(self, inputs: int, outputs: int, embedding: int, noise_channels: int) -> None:
@@ -152,9 +153,10 @@ class Scale(nn.Module):
         self.first = convolution(inputs, outputs, 3)
         self.second = convolution(outputs, outputs, 3)
         nn.init.zeros_(self.second.weight)
-        self.film = nn.Linear(embedding, 2 * outputs)
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(nn_bias(self.film))
+        self.film = nn.Linear(embedding, 2 * outputs) if embedding else None
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(nn_bias(self.film))
         self.noise_channels = noise_channels
         if noise_channels:
             self.mix = nn.ModuleList(nn.Conv2d(noise_channels, outputs, 1, bias=False) for _ in range(2))
@@ -164,8 +166,10 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, noise: Tensor) -> Tensor:
         """(B, inputs, 1, T), (B, embedding), (B, 2 * noise_channels, 1, >= T) to (B, outputs, 1, T)."""
-        gain, offset = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
-        x = self.first(x) * (1 + gain) + offset
+        x = self.first(x)
+        if self.film is not None:
+            gain, offset = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
+            x = x * (1 + gain) + offset
         if self.noise_channels:
             x = x + self.mix[0](noise[:, : self.noise_channels, :, : x.shape[3]])
         x = F.leaky_relu(x, SLOPE)
@@ -220,10 +224,11 @@ class Generator(nn.Module):
             shape.told(attributes), shape.latent, pitch_range_midi, widths.embedding, widths.hidden
         )
         self.start = nn.Linear(widths.embedding, widths.start * self.start_frames)
+        told = widths.embedding if shape.conditioning == FILM else 0
         noisy_from = len(widths.channels) - shape.noise_scales
         inputs = (widths.start, *widths.channels)
         self.scales = nn.ModuleList(
-            Scale(inputs[i], outputs, widths.embedding, shape.noise_channels if i >= noisy_from else 0)
+            Scale(inputs[i], outputs, told, shape.noise_channels if i >= noisy_from else 0)
             for i, outputs in enumerate(widths.channels)
         )
         self.to_frames = nn.Conv2d(widths.channels[-1], 2 * grid.rows, 1)
@@ -340,6 +345,10 @@ class Verdict(NamedTuple):
     score: Tensor
     pitch: Tensor
     attributes: Tensor
+
+    def float(self) -> Verdict:
+        """In the precision that losses are computed in."""
+        return Verdict(*(one.float() for one in self))
 
 
 class Critic(nn.Module):

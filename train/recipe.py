@@ -18,6 +18,8 @@ from device.files import read_bytes, read_toml
 from device.partials import Partials
 from device.stft import Stft
 
+CONCATENATED, FILM = "concatenated", "film"  # how a generator is told what to make
+
 
 @dataclass(frozen=True)
 class Source:
@@ -66,6 +68,8 @@ class GeneratorShape:
     injection; the last ``noise_scales`` scales have two injections each, and both read other channels.
     ``encoder_channels``: of every layer of the encoder, which no instrument carries (0: as the first scale).
     ``attributes``: false for a baseline, where no network is told attributes and the critic has none to name.
+    ``conditioning``: "film", z and condition scale and shift every scale (Perez et al. 2018; for timbre Bitton et al.
+    2018, MoVE), or "concatenated", they enter the first dense layer alone.
     """
 
     latent: int
@@ -75,6 +79,7 @@ class GeneratorShape:
     noise_scales: int
     encoder_channels: int = 0
     attributes: bool = True
+    conditioning: str = FILM
 
     def told(self, attributes: int) -> int:
         """Of so many attributes of the notes, how many the networks are told."""
@@ -90,12 +95,21 @@ class CriticShape:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Stage one, a conditional variational autoencoder: steps, Adam's rate, weight of KL and of frequency."""
+    """Stage one, a conditional variational autoencoder: steps, Adam's rate, weight of KL and of frequency.
+
+    ``fader_weight``: of what an adversary reads of the attributes in z (`train.fader`), reached on a line after
+    ``fader_steps``; ``fader_learning_rate``: the adversary's (Lample et al. 2017), which makes ``fader_lessons`` steps
+    for each of the encoder's. Weight 0: there is none.
+    """
 
     steps: int
     learning_rate: float
     kl_weight: float
     deviation_weight: float
+    fader_weight: float = 0.0
+    fader_steps: int = 0
+    fader_learning_rate: float = 2e-3
+    fader_lessons: int = 4
 
 
 @dataclass(frozen=True)
@@ -185,9 +199,6 @@ class Recipe(Basics):
         return self.reconstruction.steps + self.adversarial.steps + (self.ear.steps if self.ear else 0)
 
 
-CONCATENATED, FILM = "concatenated", "film"  # how a growing generator is told what to make
-
-
 @dataclass(frozen=True)
 class GrowingShape:
     """Sizes of DarkGAN's generator and of the discriminator that mirrors it.
@@ -214,7 +225,8 @@ class Growth:
     ``class_weight`` of pitch and attributes, on D with real notes and on G with fakes; ``augment``: in G's step an
     attribute over its 80th percentile q gets |N(0, augment * min(q) / q)| more. ``standardised``: the networks see
     both planes with mean 0 and spread 1 over the notes (folded into the last layer at export) instead of as they
-    are, ln magnitude from -23 to 6 and radians, which is how the paper has them.
+    are, ln magnitude from -23 to 6 and radians, which is how the paper has them. ``reconstruction_weight``: after a
+    stage one, of the distance from notes whose z the encoder gives, beside the score.
     """
 
     steps: tuple[int, ...]
@@ -226,15 +238,31 @@ class Growth:
     class_weight: float
     augment: float
     standardised: bool
+    reconstruction_weight: float = 0.0
 
 
 @dataclass(frozen=True)
 class GrowingRecipe(Basics):
-    """The same of a run that grows on the `stft` grid, DarkGAN's own (`train.growing`)."""
+    """The same of a run that grows on the `stft` grid, DarkGAN's own (`train.growing`).
+
+    With a table ``[reconstruction]`` nothing grows: an autoencoder comes first, at the last scale, and what is in
+    ``growth`` is stage two, of that scale alone (two stages, as in RAVE: Caillon and Esling 2021).
+    """
 
     grid: Stft
     generator: GrowingShape
     growth: Growth
+    reconstruction: Reconstruction | None = None
+
+    @property
+    def encoded_steps(self) -> int:
+        """Of stage one, where there is one."""
+        return self.reconstruction.steps if self.reconstruction else 0
+
+    @property
+    def steps(self) -> int:
+        """Of all stages and scales."""
+        return self.encoded_steps + sum(self.growth.steps)
 
     @property
     def batch(self) -> int:
@@ -258,6 +286,7 @@ def read_recipe(path: Path) -> tuple[Recipe | GrowingRecipe, str]:
             raise DarkrackError(
                 f"{path}: ear", "a generator that is told attributes", "one without", "leave [ear] out"
             )
+    _check_switches(recipe, str(path))
     return recipe, hashlib.sha256(read_bytes(path, "a training recipe")).hexdigest()
 
 
@@ -267,6 +296,26 @@ def read_partials_recipe(path: Path) -> tuple[Recipe, str]:
     if not isinstance(recipe, Recipe):
         raise DarkrackError(str(path), "a recipe on the partials grid", "one that grows on stft")
     return recipe, digest
+
+
+def _check_switches(recipe: Recipe | GrowingRecipe, where: str) -> None:
+    """Those that both grids have."""
+    if recipe.generator.conditioning not in {CONCATENATED, FILM}:
+        raise DarkrackError(
+            f"{where}: generator: conditioning",
+            f"{CONCATENATED} or {FILM}",
+            repr(recipe.generator.conditioning),
+        )
+    if recipe.reconstruction is not None:
+        if recipe.reconstruction.fader_weight and not recipe.generator.attributes:
+            raise DarkrackError(
+                f"{where}: reconstruction: fader_weight",
+                "0 for a generator that is told no attributes",
+                "more",
+            )
+        for key, least in (("fader_weight", 0), ("fader_steps", 0), ("fader_lessons", 1)):
+            if (value := getattr(recipe.reconstruction, key)) < least:
+                raise DarkrackError(f"{where}: reconstruction: {key}", f"{least} or more", f"{value:g}")
 
 
 def _check_growth(recipe: GrowingRecipe, where: str) -> None:
@@ -284,13 +333,9 @@ def _check_growth(recipe: GrowingRecipe, where: str) -> None:
             raise DarkrackError(
                 f"{where}: generator: scales[{n + 1}]", f"whole multiples of {list(low)}", str(list(high))
             )
-    if shape.conditioning not in {CONCATENATED, FILM}:
-        raise DarkrackError(
-            f"{where}: generator: conditioning", f"{CONCATENATED} or {FILM}", repr(shape.conditioning)
-        )
     for key, values, least in (
         ("generator: channels", shape.channels, 1),
-        ("growth: steps", growth.steps, 1),
+        ("growth: steps", growth.steps, 0 if recipe.reconstruction else 1),
         ("growth: fade_steps", growth.fade_steps, 0),
         ("growth: batch", growth.batch, 2),
     ):
@@ -298,8 +343,20 @@ def _check_growth(recipe: GrowingRecipe, where: str) -> None:
             raise DarkrackError(
                 f"{where}: {key}", f"{len(scales)} numbers from {least} on, one a scale", str(list(values))
             )
+    if recipe.reconstruction and any(growth.steps[:-1]):
+        raise DarkrackError(
+            f"{where}: growth: steps",
+            "0 of every scale but the last, behind a [reconstruction] of all of them",
+            str(list(growth.steps)),
+        )
+    if growth.reconstruction_weight and not recipe.reconstruction:
+        raise DarkrackError(
+            f"{where}: growth: reconstruction_weight",
+            "0 without a [reconstruction]",
+            f"{growth.reconstruction_weight:g}",
+        )
     for n, (fade, steps) in enumerate(zip(growth.fade_steps, growth.steps, strict=True)):
-        most = steps if n else 0
+        most = steps if n and not recipe.reconstruction else 0
         if fade > most:
             raise DarkrackError(
                 f"{where}: growth: fade_steps[{n}]", f"at most {most}, as the scale has steps", str(fade)

@@ -13,7 +13,6 @@ import torch
 from device.partials import Partials
 from device.stft import Stft
 from train import growing, stages
-from train.networks import Encoder
 from train.recipe import GrowingRecipe, Recipe, read_recipe
 
 FloatArray = npt.NDArray[np.float32]
@@ -33,7 +32,7 @@ class Run:
     facts: dict[str, Any]
     inputs: dict[str, tuple[int, ...]]
     latents: FloatArray
-    encoder: Encoder | None
+    encoder: torch.nn.Module | None
 
     @property
     def grid(self) -> Partials | Stft:
@@ -52,10 +51,13 @@ def open_run(folder: Path) -> Run:
     """The run in a folder that `darkrack train` or `darkrack trim` filled; DarkrackError where it is none."""
     recipe, _ = read_recipe(folder / "recipe.toml")
     if isinstance(recipe, GrowingRecipe):
-        grown, recipe, facts = growing.load_generator(folder)
-        latents = np.array([preset["z"] for preset in facts["presets"]], np.float32)
+        grown, reads, recipe, facts = growing.load_generator(folder)
+        if reads is not None:
+            latents = stages.preset_latents(folder, reads, facts)
+        else:
+            latents = np.array([preset["z"] for preset in facts["presets"]], np.float32)
         inputs = growing.input_shapes(recipe, len(facts["attributes"]))
-        return Run(grown, recipe, facts, inputs, latents, None)
+        return Run(grown, recipe, facts, inputs, latents, reads)
     generator, encoder, recipe, facts = stages.load_generator(folder)
     latents = stages.preset_latents(folder, encoder, facts)
     inputs = stages.input_shapes(recipe, len(facts["attributes"]))

@@ -17,7 +17,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,21 +31,28 @@ from tqdm import tqdm
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz, sounding_rows
+from train.cost import Cost, said
 from train.dataset import TrainingSet
+from train.fader import Adversary, adversary_of, given_away, optimiser_of, weight_at
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Verdict, Widths, nn_bias
+from train.ranks import ALONE, Ranks
 from train.recipe import EarStage, Recipe, read_partials_recipe
 
 if TYPE_CHECKING:
     from train.ear import Hearing
 
 CHECKPOINT = "checkpoint.pt"
+LOG_EVERY_STEPS = 50
 WARM_STEPS = 500  # of stage three, in which Adam gets to know gradients of another size
 EARLY = "early.pt"  # the generator at its first checkpoint: what trimming rewinds survivors to
 
 
 @dataclass
 class State:
-    """All that a step changes: networks, their averages, optimisers, step, and torch's random state."""
+    """All that a step changes: networks, their averages, optimisers, step, and torch's random state.
+
+    ``ranks``: who makes the steps.
+    """
 
     step: int
     generator: Generator
@@ -55,18 +62,33 @@ class State:
     average_encoder: Encoder
     optimisers: dict[str, torch.optim.Optimizer]
     hearing: Hearing | None = None
+    ranks: Ranks = ALONE
+    adversary: Adversary | None = None
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """All networks that make or judge, by name."""
-        names = ("generator", "encoder", "critic", "average_generator", "average_encoder")
-        return {name: getattr(self, name) for name in names}
+        names = ("generator", "encoder", "critic", "average_generator", "average_encoder", "adversary")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
-def start_state(recipe: Recipe, notes: TrainingSet, listen: Callable[[], Hearing] | None = None) -> State:
+def start_state(
+    recipe: Recipe,
+    notes: TrainingSet,
+    listen: Callable[[], Hearing] | None = None,
+    ranks: Ranks = ALONE,
+) -> State:
     """Fresh networks that know the data's means: levels per row, soft labels' mean and spread.
 
-    ``listen`` opens who listens in stage three, for recipes that have one.
+    On the device of ``ranks``. ``listen`` opens who listens in stage three, for recipes that have one; it does so on
+    the CPU, alone: DarkrackError for other ``ranks``.
     """
+    if recipe.ear is not None and (ranks.count > 1 or ranks.device.type != "cpu"):
+        raise DarkrackError(
+            f"recipe {recipe.name}: [ear]",
+            "one process, on the CPU",
+            f"{ranks.count} on {ranks.device.type}",
+            "without torchrun: --device cpu",
+        )
     torch.manual_seed(recipe.seed)
     sizes = (recipe.grid, len(notes.attributes.names), recipe.pitch_range_midi)
     generator = Generator(recipe.generator, *sizes)
@@ -76,11 +98,16 @@ def start_state(recipe: Recipe, notes: TrainingSet, listen: Callable[[], Hearing
     know_the_data(generator, notes, recipe.grid)
     for network in (encoder, critic):
         _know_labels(network.condition, notes)
+    generator, encoder, critic = (
+        generator.to(ranks.device),
+        encoder.to(ranks.device),
+        critic.to(ranks.device),
+    )
     optimisers = _optimisers(recipe, generator, encoder, critic)
     if recipe.ear is not None:
         # Half the usual momentum: what the ear says moves, if more slowly than a critic.
         optimisers["by ear"] = torch.optim.Adam(generator.parameters(), recipe.ear.learning_rate, (0.5, 0.99))
-    return State(
+    state = State(
         0,
         generator,
         encoder,
@@ -89,7 +116,15 @@ def start_state(recipe: Recipe, notes: TrainingSet, listen: Callable[[], Hearing
         copy.deepcopy(encoder).requires_grad_(False),
         optimisers,
         listen() if listen else None,
+        ranks,
     )
+    labels = torch.from_numpy(notes.soft_labels[notes.parts["train"]])
+    state.adversary = adversary_of(recipe.reconstruction, recipe.generator.latent, labels)
+    if state.adversary is not None:
+        ranks.refuse_others(f"recipe {recipe.name}: [reconstruction] fader_weight")
+        state.adversary.to(ranks.device)
+        optimisers["adversary"] = optimiser_of(state.adversary, recipe.reconstruction)
+    return state
 
 
 @torch.no_grad()
@@ -133,21 +168,26 @@ class Batch:
     mask: Tensor
     notes: np.ndarray[Any, np.dtype[np.int64]]
 
+    def to(self, ranks: Ranks) -> Batch:
+        """The same on the device of ``ranks``."""
+        condition = Condition(*(ranks.sent(one) for one in self.condition))
+        return Batch(ranks.sent(self.frames), condition, ranks.sent(self.mask), self.notes)
+
     def first(self, count: int) -> Batch:
         """The first ``count`` of them."""
         condition = Condition(*(one[:count] for one in self.condition))
         return Batch(self.frames[:count], condition, self.mask[:count], self.notes[:count])
 
 
-def batches(recipe: Recipe, notes: TrainingSet, step: int) -> Iterator[Batch]:
-    """Batches from ``step`` on, a new order each epoch; the order depends on seed and step alone."""
+def batches(recipe: Recipe, notes: TrainingSet, step: int, ranks: Ranks) -> Iterator[Batch]:
+    """This rank's share of the batches from ``step`` on, a new order each epoch, which depends on the seed alone."""
     seen = notes.parts["train"]
     per_epoch = len(seen) // recipe.batch
     while True:
         epoch, position = divmod(step, per_epoch)
         order = np.random.default_rng([recipe.seed, epoch]).permutation(seen)
         for first in range(position * recipe.batch, per_epoch * recipe.batch, recipe.batch):
-            yield batch_of(recipe, notes, order[first : first + recipe.batch])
+            yield batch_of(recipe, notes, ranks.share(order[first : first + recipe.batch])).to(ranks)
             step += 1
 
 
@@ -175,16 +215,23 @@ def train(
 ) -> None:
     """All stages to the end; checkpoint, log and contact sheet every so many steps, and on Ctrl-C or SIGTERM.
 
-    Raises DarkrackError on a loss that is not finite (the last checkpoint stays) and KeyboardInterrupt after
-    saving when it was interrupted.
+    Raises DarkrackError on a loss that is not finite and where another rank has gone (the last checkpoint stays), and
+    KeyboardInterrupt after saving when it was interrupted.
     """
+    ranks = state.ranks
+    ranks.divides(f"recipe {recipe.name}: batch", [recipe.batch])
+    columns = COLUMNS if state.adversary is None else (*COLUMNS, "fader")
     total, by_ear_from = recipe.steps, recipe.reconstruction.steps + recipe.adversarial.steps
     if state.hearing is not None and by_ear_from < state.step < total:
         state.hearing.go_on(folder)
     levels, knobs = torch.from_numpy(notes.attributes.quantiles), lone_knobs(recipe, notes)
     log: list[dict[str, float]] = []
+    cost = Cost(folder, ranks)
 
-    def save() -> None:
+    def save() -> str:
+        taken = cost.so_far()
+        if not ranks.first:
+            return ""
         save_checkpoint(folder, state, identity)
         if state.step == recipe.checkpoint_every_steps:
             early = {
@@ -194,43 +241,58 @@ def train(
             }
             with atomic_path(folder / EARLY) as temporary:
                 torch.save(early, temporary)
-        append_log(folder / "log.csv", log, COLUMNS)
+        cost.write(taken)
+        append_log(folder / "log.csv", log, columns)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
+        return said(taken)
 
-    with stop_requested() as stop, tqdm(total=total, initial=state.step, unit="step", disable=None) as bar:
-        began_s, began_step = time.monotonic(), state.step
-        for batch in batches(recipe, notes, state.step):
-            if state.step >= total or stop():
+    with (
+        stop_requested() as stop,
+        tqdm(total=total, initial=state.step, unit="step", disable=None if ranks.first else True) as bar,
+    ):
+        began_s, began_step, stopped = time.monotonic(), state.step, False
+        for batch in batches(recipe, notes, state.step, ranks):
+            if state.step >= total or stopped:
                 break
-            if state.step < recipe.reconstruction.steps:
-                losses = reconstruction_step(state, recipe, batch)
-            elif state.step < by_ear_from:
-                losses = adversarial_step(state, recipe, batch, levels)
-            else:
-                assert state.hearing is not None
-                if state.step == by_ear_from:
-                    state.hearing.begin(
-                        folder,
-                        lambda rows: played(
-                            state.generator,
-                            asked_by_ear(state.encoder, recipe, batch_of(recipe, notes, rows), levels, knobs),
-                        ),
-                    )
-                losses = by_ear_step(state, recipe, batch, levels, knobs)
+            penalised = state.step % recipe.adversarial.r1_every == 0
+            heard = state.hearing is not None and state.hearing.prepared
+            kind = (state.step < recipe.reconstruction.steps, state.step < by_ear_from, penalised, heard)
+            with cost.step(kind, len(batch.frames)):
+                if state.step < recipe.reconstruction.steps:
+                    losses = reconstruction_step(state, recipe, batch)
+                elif state.step < by_ear_from:
+                    losses = adversarial_step(state, recipe, batch, levels)
+                else:
+                    assert state.hearing is not None
+                    if state.step == by_ear_from:
+                        state.hearing.begin(
+                            folder,
+                            lambda rows: played(
+                                state.generator,
+                                asked_by_ear(
+                                    state.encoder, recipe, batch_of(recipe, notes, rows), levels, knobs
+                                ),
+                            ),
+                        )
+                    losses = by_ear_step(state, recipe, batch, levels, knobs)
+            losses, stopped = ranks.agreed(losses, stop())
+            refuse_infinite(losses, state.step + 1)
             _follow(state, recipe.ema)
             state.step += 1
             bar.update()
-            if state.step % 50 == 0:
-                refuse_infinite(losses, state.step)
+            if state.step % LOG_EVERY_STEPS == 0:
                 speed = (state.step - began_step) * recipe.batch / (time.monotonic() - began_s)
                 log.append({"step": state.step, **losses, "notes_per_s": speed})
                 bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
             if state.step % recipe.checkpoint_every_steps == 0:
                 save()
-        save()
+        took = save()
+        if ranks.first:
+            print(took)
         if state.step < total:
-            print(f"stopped at step {state.step} of {total}; the same command goes on from there")
+            if ranks.first:
+                print(f"stopped at step {state.step} of {total}; the same command goes on from there")
             raise KeyboardInterrupt
     if state.hearing is not None:
         state.hearing.forget(folder)
@@ -248,20 +310,36 @@ def refuse_infinite(losses: Mapping[str, float], step: int) -> None:
 
 
 def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str, float]:
-    """One step of the autoencoder: L1 on levels, L1 on deviations where a row is loud, KL to N(0, I)."""
-    options = recipe.reconstruction
-    mean, log_variance = state.encoder(batch.frames, batch.condition)
-    z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
-    silent = torch.zeros(len(z), 2 * recipe.generator.noise_channels, recipe.grid.frames)
-    frames = state.generator(z, *batch.condition, silent) * batch.mask
-    level = masked_mean((frames[:, :1] - batch.frames[:, :1]).abs(), batch.mask)
-    deviation = deviation_loss(frames - batch.frames, batch.frames)
-    kl = _kl(mean, log_variance)
-    _descend(
-        state.optimisers["reconstruction"],
-        level + options.deviation_weight * deviation + options.kl_weight * kl,
-    )
-    return {"level": level.item(), "deviation": deviation.item(), "kl": kl.item()}
+    """One step of the autoencoder: L1 on levels, L1 on deviations where a row is loud, KL to N(0, I).
+
+    Where there is an adversary, of what it reads off z too.
+    """
+    options, ranks = recipe.reconstruction, state.ranks
+    with ranks.cast():
+        encoded = state.encoder(batch.frames, batch.condition)
+    mean, log_variance = (one.float() for one in encoded)
+    z = mean + ranks.normal(*mean.shape) * (log_variance / 2).exp()
+    silent = z.new_zeros(len(z), 2 * recipe.generator.noise_channels, recipe.grid.frames)
+    with ranks.cast():
+        made = state.generator(z, *batch.condition, silent)
+    frames = made.float() * batch.mask
+    level = masked_mean((frames[:, :1] - batch.frames[:, :1]).abs(), batch.mask, ranks)
+    deviation = deviation_loss(frames - batch.frames, batch.frames, ranks)
+    kl = kl_loss(mean, log_variance)
+    loss = level + options.deviation_weight * deviation + options.kl_weight * kl
+    losses = {"level": level.item(), "deviation": deviation.item(), "kl": kl.item()}
+    if state.adversary is not None:
+        optimiser = state.optimisers["adversary"]
+        told, losses["fader"] = given_away(
+            state.adversary,
+            mean,
+            batch.condition.attributes,
+            options.fader_lessons,
+            lambda missed: _descend(optimiser, missed, ranks=ranks),
+        )
+        loss = loss + weight_at(options, state.step) * told
+    _descend(state.optimisers["reconstruction"], loss, ranks=ranks)
+    return losses
 
 
 def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tensor) -> dict[str, float]:
@@ -270,41 +348,48 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     The generator is asked twice: with z of the encoder, for notes that exist (reconstruction on smoothed levels),
     and with z of the prior and attributes that are pushed about, for notes that do not. Both face the critic.
     """
-    options, temperature = recipe.adversarial, recipe.labels.temperature
+    options, temperature, ranks = recipe.adversarial, recipe.labels.temperature, state.ranks
     count = len(batch.frames)
-    with torch.no_grad():
-        mean, log_variance = state.encoder(batch.frames, batch.condition)
-    z = torch.cat([mean + torch.randn_like(mean) * (log_variance / 2).exp(), torch.randn_like(mean)])
-    noise = torch.randn(2 * count, 2 * recipe.generator.noise_channels, recipe.grid.frames)
-    pushed, _ = push_attributes(batch.condition.attributes, quantiles, options.augment)
+    with torch.no_grad(), ranks.cast():
+        encoded = state.encoder(batch.frames, batch.condition)
+    mean, log_variance = (one.float() for one in encoded)
+    drawn = ranks.normal(*mean.shape), ranks.normal(*mean.shape)
+    z = torch.cat([mean + drawn[0] * (log_variance / 2).exp(), drawn[1]])
+    noise = ranks.normal(count, 2 * recipe.generator.noise_channels, recipe.grid.frames, times=2)
+    everybody = ranks.whole(batch.condition.attributes).cpu()  # where every other note is pushed further
+    pushed = ranks.own(push_attributes(everybody, quantiles, options.augment)[0])
     asked = Condition(
         torch.cat([batch.condition.attributes, pushed]),
         batch.condition.pitch.repeat(2, 1),
         batch.condition.velocity.repeat(2, 1),
     )
-    fakes = state.generator(z, *asked, noise) * batch.mask.repeat(2, 1, 1, 1)
+    with ranks.cast():
+        made = state.generator(z, *asked, noise)
+    fakes = made.float() * batch.mask.repeat(2, 1, 1, 1)
 
     # The critic: half of its fakes from each z. It is told the note's own attributes, never the pushed ones:
     # no real note ever has those, so they alone would give a fake away.
-    some = torch.cat([fakes[: count // 2], fakes[count + count // 2 :]]).detach()
+    encoded_z = ranks.own(torch.arange(count * ranks.count) < count * ranks.count // 2)[:, None, None, None]
+    some = torch.where(encoded_z, fakes[:count], fakes[count:]).detach()
     penalised = state.step % options.r1_every == 0
     critic_loss, classes = critic_step(
-        state.critic, state.optimisers["critic"], recipe, batch, some, penalised=penalised
+        state.critic, state.optimisers["critic"], recipe, batch, some, penalised=penalised, ranks=ranks
     )
 
     # The generator.
     own = Condition(*(one.repeat(2, 1) for one in batch.condition))
     state.critic.requires_grad_(False)
-    judged = state.critic(fakes, own)
+    with ranks.cast():
+        judged = state.critic(fakes, own).float()
     state.critic.requires_grad_(True)
     score = F.softplus(-judged.score).mean()
     imagined = Condition(pushed, batch.condition.pitch, batch.condition.velocity)
     wish = class_loss(
         Verdict(*(one[count:] for one in judged)), imagined, recipe.pitch_range_midi, temperature
     )
-    kept, smooth, rough = resemblance(fakes[:count], batch, recipe)
+    kept, smooth, rough = resemblance(fakes[:count], batch, recipe, ranks)
     loss = score + options.class_weight * wish + options.reconstruction_weight * kept
-    _descend(state.optimisers["adversarial"], loss)
+    _descend(state.optimisers["adversarial"], loss, ranks=ranks)
     return {
         "level": smooth.item(),
         "texture": rough.item(),
@@ -411,22 +496,24 @@ def weighed(stage: EarStage, labels: Tensor, embedding: Tensor, spread: Tensor) 
     return stage.label_weight * labels + stage.embedding_weight * embedding + stage.spread_weight * spread
 
 
-def resemblance(again: Tensor, batch: Batch, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
+def resemblance(
+    again: Tensor, batch: Batch, recipe: Recipe, ranks: Ranks = ALONE
+) -> tuple[Tensor, Tensor, Tensor]:
     """How unlike notes that were made ``again`` are, up to the grain of their texture: all of it, levels, texture.
 
     Smoothed levels and deviations, the attack as it is, and how rough the texture is.
     """
     options = recipe.adversarial
     drift = moving_mean(again - batch.frames, options.smooth_frames)
-    smooth = masked_mean(drift[:, :1].abs(), batch.mask)
+    smooth = masked_mean(drift[:, :1].abs(), batch.mask, ranks)
     attack = slice(0, options.attack_frames)
-    start = masked_mean((again[:, :1, :, attack] - batch.frames[:, :1, :, attack]).abs(), batch.mask)
+    start = masked_mean((again[:, :1, :, attack] - batch.frames[:, :1, :, attack]).abs(), batch.mask, ranks)
     rough = texture(again, options.smooth_frames) - texture(batch.frames, options.smooth_frames)
     kept = (
         smooth
         + options.attack_frames / recipe.grid.frames * start
-        + options.texture_weight * masked_mean(rough.abs(), batch.mask)
-        + recipe.reconstruction.deviation_weight * deviation_loss(drift, batch.frames)
+        + options.texture_weight * masked_mean(rough.abs(), batch.mask, ranks)
+        + recipe.reconstruction.deviation_weight * deviation_loss(drift, batch.frames, ranks)
     )
     return kept, smooth, rough.abs().mean()
 
@@ -439,20 +526,23 @@ def critic_step(
     fakes: Tensor,
     *,
     penalised: bool,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """One step of the critic on a batch and ``fakes`` like it, with R1 where ``penalised``: its loss and class loss."""
     options = recipe.adversarial
     real_frames = batch.frames.detach()
     real_frames.requires_grad_(penalised)
-    real = critic(real_frames, batch.condition)
-    false = critic(fakes, batch.condition)
+    with nullcontext() if penalised else ranks.cast():
+        real = critic(real_frames, batch.condition).float()
+    with ranks.cast():
+        false = critic(fakes, batch.condition).float()
     classes = class_loss(real, batch.condition, recipe.pitch_range_midi, recipe.labels.temperature)
     loss = F.softplus(-real.score).mean() + F.softplus(false.score).mean() + options.class_weight * classes
     if penalised:
         (gradient,) = torch.autograd.grad(real.score.mean(1).sum(), real_frames, create_graph=True)
         r1 = gradient.square().sum((1, 2, 3)).mean()
         loss = loss + options.r1_every * options.r1_weight / 2 * r1
-    _descend(optimiser, loss)
+    _descend(optimiser, loss, ranks=ranks)
     return loss, classes
 
 
@@ -531,18 +621,19 @@ def class_loss(
     return F.cross_entropy(verdict.pitch, pitch) + attributes.sum(1).mean()
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the sounding rows of (B, C, rows, frames)."""
-    return (values * mask).sum() / (mask.sum() * values.shape[1] * values.shape[3])
+def masked_mean(values: Tensor, mask: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """Mean over the sounding rows of (B, C, rows, frames), of which others of ``ranks`` may have more than this one."""
+    return (values * mask).sum() / (ranks.mean(mask.sum()) * values.shape[1] * values.shape[3])
 
 
-def deviation_loss(difference: Tensor, frames: Tensor) -> Tensor:
+def deviation_loss(difference: Tensor, frames: Tensor, ranks: Ranks = ALONE) -> Tensor:
     """Mean error of the deviation, weighted from 0 at -70 dB to 1 at 0 dB: a silent row's frequency means nothing.
 
-    ``difference`` (B, 2, rows, frames) of what was made from the ``frames`` that were wanted.
+    ``difference`` (B, 2, rows, frames) of what was made from the ``frames`` that were wanted; ``ranks`` as in
+    `masked_mean`.
     """
     weight = F.relu(frames[:, :1] - 0.3) / 0.7
-    return (weight * difference[:, 1:].abs()).sum() / (weight.sum() + 1)
+    return (weight * difference[:, 1:].abs()).sum() / (ranks.mean(weight.sum()) + 1 / ranks.count)
 
 
 def moving_mean(values: Tensor, width: int) -> Tensor:
@@ -554,7 +645,7 @@ def moving_mean(values: Tensor, width: int) -> Tensor:
     total = F.pad(values.cumsum(3), (1, 0))
     behind = total[..., :1].expand(*total.shape[:3], half)
     ahead = total[..., -1:].expand(*total.shape[:3], half)
-    place = torch.arange(frames)
+    place = torch.arange(frames, device=values.device)
     count = (place + half + 1).clamp(max=frames) - (place - half).clamp(min=0)
     ends = torch.cat([total[..., half + 1 :], ahead], dim=3)[..., :frames]
     begins = torch.cat([behind, total], dim=3)[..., :frames]
@@ -573,17 +664,20 @@ def texture(frames: Tensor, width: int) -> Tensor:
     return torch.cat([spread, steps], dim=1)
 
 
-def _kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+def kl_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL divergence of N(mean, variance) from N(0, I), nats per note."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
 
 
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, rate: float | None = None) -> None:
+def _descend(
+    optimiser: torch.optim.Optimizer, loss: Tensor, rate: float | None = None, ranks: Ranks = ALONE
+) -> None:
     for group in optimiser.param_groups if rate is not None else ():
         group["lr"] = rate
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     for group in optimiser.param_groups:
+        ranks.average_gradients(group["params"])
         torch.nn.utils.clip_grad_norm_(group["params"], 10.0)
     optimiser.step()
 
@@ -646,7 +740,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DarkrackError(str(folder), f"a run with a {CHECKPOINT}", "none", "darkrack train makes one")
     try:
-        content: dict[str, Any] = torch.load(path, weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise DarkrackError(
             str(path), "a whole checkpoint", f"{type(error).__name__}", "delete it to start the run again"
@@ -679,14 +773,16 @@ def resume(
     recipe: Recipe,
     notes: TrainingSet,
     listen: Callable[[], Hearing] | None = None,
+    *,
+    ranks: Ranks = ALONE,
 ) -> State | None:
-    """The run's state at its checkpoint, or None where it has not begun; ``listen`` as for `start_state`."""
+    """The run's state at its checkpoint, or None where it has not begun; ``listen``, ``ranks`` as for `start_state`."""
     if not (folder / CHECKPOINT).exists():
         return None
     content = load_checkpoint(folder)
     _refuse_trimmed(folder, content)
     check_identity(folder, content, identity)
-    state = start_state(recipe, notes, listen)
+    state = start_state(recipe, notes, listen, ranks)
     for name, module in state.modules().items():
         module.load_state_dict(content[name])
     for name, optimiser in state.optimisers.items():
@@ -745,12 +841,13 @@ def contact_sheet(path: Path, state: State, recipe: Recipe, notes: TrainingSet, 
     held_out = notes.parts["unseen_instruments"]
     rows = held_out if len(held_out) >= count else notes.parts["train"]
     chosen = rows[:: max(1, len(rows) // count)][:count]
-    batch = batch_of(recipe, notes, chosen)
+    batch = batch_of(recipe, notes, chosen).to(state.ranks)
     fixed = torch.Generator().manual_seed(recipe.seed)
     z = torch.randn(len(chosen), recipe.generator.latent, generator=fixed)
     noise = torch.randn(len(chosen), 2 * recipe.generator.noise_channels, recipe.grid.frames, generator=fixed)
     if state.step <= recipe.reconstruction.steps:
         noise = torch.zeros_like(noise)
+    z, noise = state.ranks.sent(z), state.ranks.sent(noise)
     mean, _ = state.average_encoder(batch.frames, batch.condition)
     prior = state.average_generator(z, *batch.condition, noise) * batch.mask
     posterior = state.average_generator(mean, *batch.condition, noise) * batch.mask
@@ -763,7 +860,7 @@ def contact_sheet(path: Path, state: State, recipe: Recipe, notes: TrainingSet, 
         for column, row in enumerate(chosen):
             axis = axes[line, column]
             axis.imshow(
-                frames[column, 0].numpy(), origin="lower", aspect="auto", vmin=0, vmax=1, cmap="magma"
+                frames[column, 0].cpu().numpy(), origin="lower", aspect="auto", vmin=0, vmax=1, cmap="magma"
             )
             axis.set_xticks([])
             axis.set_yticks([])
@@ -789,7 +886,12 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
     both = [(new, old_names.index(name)) for new, name in enumerate(names) if name in old_names]
     new_at, old_at = (list(one) for one in zip(*both, strict=True)) if both else ([], [])
     for part, module in state.modules().items():
+        if part == "adversary":
+            continue  # which has another z to read
         weights = module.state_dict()
+        for key in content[part]:
+            if key not in weights:
+                raise _another_shape(earlier, part, key)
         for key, value in weights.items():
             old = content[part].get(key)
             if key in {"condition.attribute_mean", "condition.attribute_scale"}:
@@ -808,14 +910,15 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
             elif old is not None and old.shape == value.shape:
                 value.copy_(old)
                 continue
-            raise DarkrackError(
-                str(earlier),
-                f"a run whose {part} fits this recipe",
-                f"another {key}",
-                "only attributes may differ",
-            )
+            raise _another_shape(earlier, part, key)
         module.load_state_dict(weights)
     return {"recipe_sha256": facts["recipe_sha256"], "step": content["step"]}
+
+
+def _another_shape(earlier: Path, part: str, key: str) -> DarkrackError:
+    return DarkrackError(
+        str(earlier), f"a run whose {part} fits this recipe", f"another {key}", "only attributes may differ"
+    )
 
 
 def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, Any]]:
@@ -856,7 +959,7 @@ def input_shapes(recipe: Recipe, attributes: int) -> dict[str, tuple[int, ...]]:
 
 
 def preset_latents(
-    folder: Path, encoder: Encoder, facts: Mapping[str, Any]
+    folder: Path, encoder: torch.nn.Module, facts: Mapping[str, Any]
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """(P, Z): the encoder's z of the notes that the run chose as sounds to start from."""
     with np.load(folder / "presets.npz") as notes, torch.no_grad():

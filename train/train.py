@@ -23,6 +23,7 @@ from train.dataset import TrainingSet, load_training_set, spread_out
 from train.recipe import GrowingRecipe, Recipe, read_recipe
 
 if TYPE_CHECKING:
+    from train.ranks import Ranks
     from train.teacher import Teacher
 
 
@@ -47,48 +48,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the tagger that listens in stage three, for recipes with an [ear], with its weights as for "
         "darkrack evaluate; it must be the one that labelled the notes",
     )
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch (default 2)")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="CPU threads of torch, in each process (default 2)"
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where steps are computed (default auto: on a GPU where there is one; a recipe with an [ear] on the CPU)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the networks' forward passes; losses, gradient penalty and weights are float32 (default float32)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train to the recipe's last step, or go on from the run's checkpoint."""
+    """Train to the recipe's last step, or go on from the run's checkpoint; one of several processes under torchrun."""
     import torch
 
-    from train import growing, stages
-    from train.ear import Hearing
+    from train.ranks import open_ranks
 
     recipe, recipe_sha256 = read_recipe(args.recipe)
     torch.set_num_threads(args.threads)
-    notes = load_training_set(args.data, recipe, args.threads)
+    alone = isinstance(recipe, Recipe) and recipe.ear is not None and args.device == "auto"
+    with open_ranks("cpu" if alone else args.device, args.precision) as ranks:
+        _run(args, ranks, recipe, recipe_sha256)
+
+
+def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe, recipe_sha256: str) -> None:
+    from train import growing, stages
+    from train.ear import Hearing
+
+    with ranks.first_goes_ahead():
+        notes = load_training_set(args.data, recipe, args.threads)
     identity = {"this recipe": recipe_sha256, "these notes": notes.sha256()}
     facts = run_facts(recipe, recipe_sha256, notes)
     if isinstance(recipe, GrowingRecipe):
         if args.start_from:
             raise DarkrackError("--start-from", "a recipe on the partials grid", f"{recipe.name}, on stft")
-        grown = growing.resume(args.run, identity, recipe, notes) or growing.start_state(recipe, notes)
-        _write_facts(args, facts)
+        grown = growing.resume(args.run, identity, recipe, notes, ranks)
+        grown = grown or growing.start_state(recipe, notes, ranks)
+        if ranks.first:
+            _write_facts(args, facts)
+            if recipe.reconstruction is not None:
+                _write_presets(args.run, facts, notes)
         growing.train(grown, recipe, notes, args.run, identity)
         return
     listen = None
     if recipe.ear is not None:
         listen = partial(Hearing, recipe, args.data, notes, listening(args.ear, recipe.ear.teacher))
-    state = stages.resume(args.run, identity, recipe, notes, listen)
+    state = stages.resume(args.run, identity, recipe, notes, listen, ranks=ranks)
     if state is not None:
         known = json.loads(read_bytes(args.run / "run.json", "the facts of a run"))
         facts["started_from"] = known.get("started_from")
     else:
-        state = stages.start_state(recipe, notes, listen)
+        state = stages.start_state(recipe, notes, listen, ranks)
         if args.start_from:
             facts["started_from"] = stages.warm_start(state, args.start_from, notes.attributes.names)
-    _write_facts(args, facts)
-    presets = np.array([preset["row"] for preset in facts["presets"]])
-    with atomic_path(args.run / "presets.npz") as temporary:
-        np.savez(
-            temporary,
-            frames=notes.frames(presets),
-            pitch=notes.pitch[presets],
-            velocity=notes.velocity[presets],
-        )
+    if ranks.first:
+        _write_facts(args, facts)
+        _write_presets(args.run, facts, notes)
     stages.train(state, recipe, notes, args.run, identity)
 
 
@@ -110,6 +132,18 @@ def _write_facts(args: argparse.Namespace, facts: dict[str, Any]) -> None:
     write_json(args.run / "run.json", facts)
 
 
+def _write_presets(run: Path, facts: dict[str, Any], notes: TrainingSet) -> None:
+    """What an encoder needs of the notes that a player starts from, once the data are gone."""
+    presets = np.array([preset["row"] for preset in facts["presets"]])
+    with atomic_path(run / "presets.npz") as temporary:
+        np.savez(
+            temporary,
+            frames=notes.frames(presets),
+            pitch=notes.pitch[presets],
+            velocity=notes.velocity[presets],
+        )
+
+
 def run_facts(recipe: Recipe | GrowingRecipe, recipe_sha256: str, notes: TrainingSet) -> dict[str, Any]:
     """What export needs to know of the data once they are gone: attributes, presets, sources, counts."""
     # One note of each instrument: the one nearest to middle C, and the loudest of these.
@@ -129,7 +163,8 @@ def run_facts(recipe: Recipe | GrowingRecipe, recipe_sha256: str, notes: Trainin
         {"name": name, "row": row, "attributes": notes.soft_labels[row].tolist()}
         for name, row in zip(called, presets, strict=True)
     ]
-    if isinstance(recipe, GrowingRecipe):  # which has no encoder to say what z a note has: any will do
+    if isinstance(recipe, GrowingRecipe) and recipe.reconstruction is None:
+        # Without an encoder to say what z a note has any will do.
         drawn = np.random.default_rng(recipe.seed).standard_normal((len(found), recipe.generator.latent))
         for preset, z in zip(found, drawn.round(3).tolist(), strict=True):
             preset["z"] = z
