@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +25,6 @@ import darkrack
 from benchmarks import command
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes, write_json
-
-if TYPE_CHECKING:
-    from train.recipe import GrowingRecipe, Recipe
 
 FORMAT = 1
 TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 5.0)  # DarkGAN, tables 1 and 2
@@ -134,26 +131,26 @@ def _name(recipe: Path) -> str:
     return read_recipe(recipe)[0].name
 
 
-def _steps(recipe: Recipe | GrowingRecipe) -> int:
-    from train.recipe import Recipe
-
-    return recipe.steps if isinstance(recipe, Recipe) else sum(recipe.growth.steps)
-
-
 def _train(args: argparse.Namespace, arm: Arm) -> Path:
     """Train an arm to its end, from where it was stopped; its run."""
+    from train.recipe import read_recipe
+    from train.stages import CHECKPOINT, load_checkpoint
+
     name = f"{_name(args.recipe)}-{arm.folder}"
     text = read_bytes(args.recipe, "a training recipe").decode("utf-8")
     recipe = args.runs / f"{name}.toml"
     with atomic_path(recipe) as temporary:
         temporary.write_text(arm_recipe(text, arm, str(args.recipe)), encoding="utf-8")
-    words = ["train", str(recipe), "--data", str(args.data), "--run", str(args.runs / name)]
+    run_: Path = args.runs / name
+    if (run_ / CHECKPOINT).is_file() and load_checkpoint(run_)["step"] == read_recipe(recipe)[0].steps:
+        return run_  # judging, which reads its recipe too, says if it is of another one
+    words = ["train", str(recipe), "--data", str(args.data), "--run", str(run_)]
     words += ["--threads", str(args.threads)]
     print(f"\ndarkrack {shlex.join(words)}", flush=True)
     status = darkrack.main(words)
     if status:
         sys.exit(status)
-    return Path(args.runs / name)
+    return run_
 
 
 def _judge(args: argparse.Namespace, todo: Sequence[tuple[Arm, Path]], table: dict[str, Any]) -> None:
@@ -193,7 +190,7 @@ def _judge(args: argparse.Namespace, todo: Sequence[tuple[Arm, Path]], table: di
                 "recipe_sha256": digest,
                 "temperature": arm.temperature,
                 "seed": arm.seed,
-                "steps": _steps(trained),
+                "steps": trained.steps,
                 "date": figures["date"],
                 "machine": figures["machine"],
                 "command": _command(args, arm),

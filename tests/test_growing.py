@@ -413,8 +413,10 @@ def test_two_stages_learn_and_the_encoder_rests_in_the_second(
 
     monkeypatch.setattr(growing, "discriminator_step", look)
     run = train_run(tmp_path, notes_folder, text.replace("steps = [0, 0, 4]", "steps = [0, 0, 50]"))
+    monkeypatch.undo()
     with (run / "log.csv").open() as log:
         rows = list(csv.DictReader(log))
+    assert (run / "log.png").read_bytes().startswith(b"\x89PNG")
     assert [row["step"] for row in rows] == ["50", "100", "150", "200"]
     assert float(rows[2]["level"]) < 0.8 * float(rows[0]["level"])
     assert [bool(row["kl"]) for row in rows] == [True, True, True, False]

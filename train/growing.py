@@ -45,6 +45,7 @@ from train.stages import (
     CHECKPOINT,
     append_log,
     check_identity,
+    draw_log,
     kl_loss,
     load_checkpoint,
     refuse_infinite,
@@ -284,6 +285,7 @@ def train(
         write_checkpoint(folder, _content(state, identity))
         cost.write(taken)
         append_log(folder / "log.csv", log, columns)
+        draw_log(folder)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
         return said(taken)

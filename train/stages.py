@@ -243,6 +243,7 @@ def train(
                 torch.save(early, temporary)
         cost.write(taken)
         append_log(folder / "log.csv", log, columns)
+        draw_log(folder)
         contact_sheet(folder / f"sheet-{state.step:06d}.png", state, recipe, notes)
         log.clear()
         return said(taken)
@@ -825,6 +826,35 @@ def append_log(path: Path, rows: list[dict[str, float]], columns: Sequence[str])
             writer.writeheader()
         for row in rows:
             writer.writerow({key: round(value, 5) for key, value in row.items()})
+
+
+def draw_log(folder: Path) -> None:
+    """log.png: every column of the run's log.csv against the step, a panel each."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    drawn = {
+        key: [(int(row["step"]), float(row[key])) for row in rows if row[key]] for key in (rows or [{}])[0]
+    }
+    names = [key for key, points in drawn.items() if points and key != "step"]
+    if not names:
+        return
+    columns = min(4, len(names))
+    lines = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(3.2 * columns, 2.1 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axis in axes[len(names) :]:
+        axis.remove()
+    for axis, name in zip(axes, names, strict=False):
+        axis.plot(*zip(*drawn[name], strict=True), linewidth=1)
+        axis.set_title(name.replace("_", " "), fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.grid(color="#dddddd", linewidth=0.5)
+    with atomic_path(folder / "log.png") as temporary:
+        figure.savefig(temporary, dpi=80)
 
 
 @torch.no_grad()

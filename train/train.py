@@ -1,7 +1,7 @@
 """`darkrack train`: notes and a recipe to a run, a folder from which training goes on and export starts.
 
 recipe.toml, run.json, presets.npz   what was asked for and what the notes are: attributes, presets, sources
-checkpoint.pt, log.csv, sheet-*.png  where training stands (`train.stages`; `train.growing` on the `stft` grid)
+checkpoint.pt, log.*, sheet-*.png    where training stands (`train.stages`; `train.growing` on the `stft` grid)
 early.pt                             on partials: the generator at its first checkpoint, for `darkrack trim`
 """
 
