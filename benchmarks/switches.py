@@ -98,7 +98,7 @@ def trained(recipe: Recipe, notes: TrainingSet) -> State:
     state = stages.start_state(bare, notes)
     steps = recipe.reconstruction.steps
     with tqdm(total=steps, unit="step", disable=None) as bar:
-        for batch in stages.batches(bare, notes, 0):
+        for batch in stages.batches(bare, notes, 0, state.ranks):
             if state.step == steps:
                 break
             losses = stages.reconstruction_step(state, bare, batch)

@@ -189,9 +189,9 @@ def start_state(recipe: GrowingRecipe, notes: TrainingSet, ranks: Ranks = ALONE)
         for parameter in network.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    for network in (generator, discriminator, encoder, adversary):
-        if network is not None:
-            network.to(ranks.device)
+    for part in (generator, discriminator, encoder, adversary):
+        if part is not None:
+            part.to(ranks.device)
     discriminator.ranks = ranks
     average = copy.deepcopy(generator).requires_grad_(False)
     units = units_of(recipe, notes).to(ranks.device)
