@@ -329,7 +329,7 @@ def sections(table: Mapping[str, Any]) -> Iterable[str]:
         yield ""
         dates = sorted({one["date"] for one in run_})
         yield (
-            f"{len(run_)} arms of {run_[0]['steps']} steps each, judged {' and '.join(dates)}, "
+            f"Arms: {len(run_)}, of {run_[0]['steps']} steps each, judged {' and '.join(dates)}, "
             f"{run_[0]['machine']}. Each by a line like"
         )
         yield ""
@@ -378,10 +378,10 @@ def _scores(beside: Mapping[str, Any], arms: Mapping[str, Sequence[Mapping[str, 
         rows.append([*row, ", ".join(map(str, published[1:])) if published else ""])
     yield from command.table(rows).split("\n")
     yield ""
-    counts = ", ".join(f"{part['notes']} {part['title']}" for part in parts.values())
+    counts = ", ".join(f"{part['notes']} ({part['title']})" for part in parts.values())
     yield (
-        f"PIS, IIS and KID are of the {parts[first]['title']}. Heard: {counts}. The paper's figures are of other data, "
-        "FAD by VGGish, another kernel on its own classifier: only the order of rows compares."
+        f"PIS, IIS and KID are of the {parts[first]['title']}. Notes heard: {counts}. The paper's figures are of "
+        "other data, FAD by VGGish, another kernel on its own classifier: only the order of rows compares."
     )
 
 

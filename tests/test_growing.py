@@ -470,7 +470,7 @@ def test_two_stages_resume_exactly(
     def stop_in_time(*args: object) -> None:
         nonlocal done
         done += 1
-        if done == stopped_at:
+        if done == stopped_at - 1:  # the step after it is the last
             os.kill(os.getpid(), signal.SIGINT)
         original(*args)  # type: ignore[arg-type]
 
