@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from training import EAR, GROWING, RECIPE, write_recipe, write_set
+from training import EAR, FADER, GROWING, RECIPE, TWO_STAGE, write_recipe, write_set
 
 from device.errors import DarkrackError
 from train import growing, stages
@@ -54,6 +54,7 @@ if __name__ == "__main__":
 GROWN = GROWING.replace("batch = [8, 6, 4]", "batch = [8, 6, 6]").replace("rate = 1e-3", "rate = 1e-4")
 # Rows over 2 kHz are silent: how many sound differs from rank to rank.
 STAGED = RECIPE.replace("steps = 6", "steps = 12").replace("limit_hz = 16000.0", "limit_hz = 2000.0")
+FADED = ("deviation_weight = 0.5\n", "deviation_weight = 0.5\n" + FADER)  # what to replace, and by what
 # Between one process and two, relative or in nats; the log has five decimals.
 GROWN_APART, STAGED_APART = 5e-3, 1e-4
 
@@ -217,6 +218,15 @@ def test_stage_three_listens_alone(notes_folder: Path, tmp_path: Path) -> None:
             stages.start_state(recipe, notes, ranks=ranks)
 
 
+@pytest.mark.parametrize("text", [RECIPE.replace(*FADED), TWO_STAGE], ids=["fader", "two stages"])
+def test_what_takes_whole_batches_is_refused(notes_folder: Path, tmp_path: Path, text: str) -> None:
+    recipe, _ = read_recipe(write_recipe(tmp_path, text))
+    notes, two = load_training_set(notes_folder, recipe, 1), Ranks(torch.device("cpu"), 1, 2)
+    start: Any = growing.start_state if isinstance(recipe, GrowingRecipe) else stages.start_state
+    with pytest.raises(DarkrackError, match=r"\[reconstruction\].*: expected one process, got 2"):
+        start(recipe, notes, ranks=two)
+
+
 def test_alone_without_torchrun_and_no_gpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with open_ranks("auto", "float32", {"WORLD_SIZE": "8", "RANK": "3"}) as ranks:  # as SLURM sets them
@@ -286,8 +296,33 @@ def test_no_step_of_growing_mixes_devices(
         assert {one.device.type for one in network.parameters()} == {"meta"}
 
 
-def test_no_step_of_the_stages_mixes_devices(notes_folder: Path, tmp_path: Path, elsewhere: Ranks) -> None:
-    recipe, _ = read_recipe(write_recipe(tmp_path, STAGED))
+def test_no_step_of_two_stages_on_stft_mixes_devices(
+    notes_folder: Path, tmp_path: Path, elsewhere: Ranks
+) -> None:
+    recipe, _ = read_recipe(write_recipe(tmp_path, TWO_STAGE.replace(*FADED)))
+    assert isinstance(recipe, GrowingRecipe)
+    notes = load_training_set(notes_folder, recipe, 1)
+    state = growing.start_state(recipe, notes, elsewhere)
+    strong = torch.ones(3, device="meta")
+    with OneDevice() as mode:
+        for step in (0, recipe.encoded_steps):
+            state.step, moment = step, growing.moment_of(recipe, step)
+            growing.begin_scale(state, recipe)
+            rows = growing.rows_at(recipe, notes.parts["train"], moment)
+            batch = growing.batch_of(recipe, notes, state.units, moment, rows, ranks=elsewhere)
+            if not step:
+                growing.reconstruction_step(state, recipe, batch)
+        growing.discriminator_step(state, recipe, batch)
+        growing.generator_step(state, recipe, batch, strong, strong)
+    assert not mode.mixed
+    growing.contact_sheet(tmp_path / "sheet.png", state, recipe, notes)
+
+
+@pytest.mark.parametrize("text", [STAGED, STAGED.replace(*FADED)], ids=["plain", "fader"])
+def test_no_step_of_the_stages_mixes_devices(
+    notes_folder: Path, tmp_path: Path, elsewhere: Ranks, text: str
+) -> None:
+    recipe, _ = read_recipe(write_recipe(tmp_path, text))
     assert isinstance(recipe, Recipe)
     notes = load_training_set(notes_folder, recipe, 1)
     state = stages.start_state(recipe, notes, ranks=elsewhere)
