@@ -156,7 +156,9 @@ def test_room_for_a_set_is_looked_for_before_it_is_begun(
 
 def test_ctrl_c_leaves_whole_parts_to_go_on_with(font: Path, tmp_path: Path) -> None:
     options = f"--out {tmp_path} --programs 0,4,6,19,122 --pitches 36-60:2 --velocities 60,120 --jobs 2"
-    front_door = "import sys, darkrack; sys.exit(darkrack.main())"
+    # Who runs the tests in the background of a shell hands on that Ctrl-C is ignored.
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    front_door = f"import signal, sys, darkrack; {heard}; sys.exit(darkrack.main())"
     command = [sys.executable, "-c", front_door, "data", "soundfont", str(font), *options.split()]
     root = Path(__file__).resolve().parent.parent
     # A session of its own, so that the signal reaches the workers and fluidsynth too, as Ctrl-C does.
