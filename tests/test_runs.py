@@ -206,3 +206,20 @@ def test_the_judge_hears_a_run_and_its_bundle_alike(run_folder: Path, exported: 
     assert one.shape == (SAMPLE_RATE_HZ // 2,)
     assert np.sum((one - other) ** 2) < 1e-3 * np.sum(one**2)
     assert run.latent is None, "no encoder: leakage is not measured"
+
+
+@pytest.mark.slow
+def test_a_concatenated_one_is_exported_whole_and_trimmed(notes_folder: Path, tmp_path: Path) -> None:
+    text = RECIPE.replace("channels = [8, 8, 8]", "channels = [32, 24, 16]")
+    run = train_run(
+        tmp_path, notes_folder, text.replace("\n[critic]", 'conditioning = "concatenated"\n\n[critic]')
+    )
+    words = ["trim", str(run), "--data", str(notes_folder), "--out", str(tmp_path / "trimmed"), "--to", "60%"]
+    words += ["--criterion", "magnitude", "--round-share", "0.5", "--learn", "task", "--batch", "8"]
+    assert darkrack.main([*words, "--steps", "2", "--last-steps", "2"]) == 0
+    whole, less = (
+        export.export(one, tmp_path / f"{one.name}.rack", None, ())
+        for one in (run, tmp_path / "trimmed" / "60")
+    )
+    assert less.manifest.macs < 0.6 * whole.manifest.macs
+    assert np.isfinite(Generator(less).note(np.zeros(4, np.float32), np.full(3, 0.5), 60.0, 0.5, 0)).all()
