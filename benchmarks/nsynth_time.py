@@ -147,6 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Make, label and encode; print rates, and hours for NOTES of them."""
     from train.dataset import encode_note
+    from train.label import LABELLED_CHECKS
     from train.notes import read_notes
     from train.recipe import GrowingRecipe, read_recipe
 
@@ -158,7 +159,7 @@ def run(args: argparse.Namespace) -> None:
     made_s = timed(lambda: darkrack_does(["data", "nsynth", str(source), "--out", str(data)]))
     notes = read_notes(data)
     rates["made (darkrack data nsynth)"] = len(notes) / made_s
-    heard = [note for note in notes if note.check in {"ok", "octave"}]
+    heard = [note for note in notes if note.check in LABELLED_CHECKS]
     labelled_s = timed(lambda: darkrack_does(["label", "--data", str(data), "--weights", str(args.mn04)]))
     rates["labelled by mn04 (darkrack label)"] = len(heard) / labelled_s
     encoded_s = timed(lambda: [encode_note(data, note, recipe.grid) for note in notes])

@@ -115,7 +115,7 @@ class Generator(nn.Module):
         low, high = pitch_range_midi
         self.register_buffer("anchors", torch.arange(low, high + 1.0)[None])
         self.sizes = shape.scales
-        self.told = attributes if shape.attributes else 0
+        self.told = shape.told(attributes)
         self.scale, self.fade = len(shape.scales) - 1, 1.0
         condition, first = self.told + high - low + 1, shape.channels[0]
         inputs = shape.latent
@@ -235,7 +235,7 @@ class Discriminator(Mirror):
     def __init__(self, shape: GrowingShape, attributes: int, pitch_range_midi: tuple[int, int]) -> None:
         super().__init__(shape)
         self.pitches = pitch_range_midi[1] - pitch_range_midi[0] + 1
-        self.named = attributes if shape.attributes else 0
+        self.named = shape.told(attributes)
         first = shape.channels[0]
         self.last = EqualisedConv(first + 1, first, 3)
         self.dense = EqualisedLinear(first * math.prod(shape.scales[0]), first)
@@ -261,7 +261,7 @@ class Encoder(Mirror):
         super().__init__(shape)
         low, high = pitch_range_midi
         self.register_buffer("anchors", torch.arange(low, high + 1.0)[None])
-        self.told = attributes if shape.attributes else 0
+        self.told = shape.told(attributes)
         first, condition = shape.channels[0], self.told + high - low + 1
         self.last = EqualisedConv(first, first, 3)
         self.dense = EqualisedLinear(first * math.prod(shape.scales[0]) + condition, 2 * first)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from train.dataset import TrainingSet
 from train.recipe import Reconstruction
 
 WIDTH = 256
@@ -56,9 +57,11 @@ class Adversary(nn.Module):
         return error.square().mean()
 
 
-def adversary_of(options: Reconstruction | None, latent: int, labels: Tensor) -> Adversary | None:
+def adversary_of(options: Reconstruction | None, latent: int, notes: TrainingSet) -> Adversary | None:
     """The adversary that a recipe asks for, or None; it draws from torch's random state only where there is one."""
-    return Adversary(latent, labels) if options is not None and options.fader_weight else None
+    if options is None or not options.fader_weight:
+        return None
+    return Adversary(latent, torch.from_numpy(notes.soft_labels[notes.parts["train"]]))
 
 
 def optimiser_of(adversary: Adversary, options: Reconstruction) -> torch.optim.Optimizer:
@@ -69,6 +72,20 @@ def optimiser_of(adversary: Adversary, options: Reconstruction) -> torch.optim.O
 def weight_at(options: Reconstruction, step: int) -> float:
     """Of what leaks, in the encoder's loss: up from 0 on a line, as in the paper."""
     return options.fader_weight * min(1.0, step / options.fader_steps if options.fader_steps else 1.0)
+
+
+def leak(
+    adversary: Adversary,
+    z: Tensor,
+    labels: Tensor,
+    options: Reconstruction,
+    *,
+    step: int,
+    descend: Callable[[Tensor], None],
+) -> tuple[Tensor, float]:
+    """`given_away` after as many lessons as the recipe asks for, weighed as it is at ``step``; and its share."""
+    told, share = given_away(adversary, z, labels, options.fader_lessons, descend)
+    return weight_at(options, step) * told, share
 
 
 def given_away(

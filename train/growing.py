@@ -37,7 +37,7 @@ from device.stft import NEPER_DB, full_scale_log
 from train.cost import Cost, said
 from train.darkgan import Discriminator, Encoder, Generator, reduced
 from train.dataset import TrainingSet
-from train.fader import Adversary, adversary_of, given_away, optimiser_of, weight_at
+from train.fader import Adversary, adversary_of, leak, optimiser_of
 from train.networks import Condition, Verdict
 from train.ranks import ALONE, Ranks
 from train.recipe import GrowingRecipe, Growth, read_recipe
@@ -182,8 +182,7 @@ def start_state(recipe: GrowingRecipe, notes: TrainingSet, ranks: Ranks = ALONE)
     sizes = (recipe.generator, len(notes.attributes.names), recipe.pitch_range_midi)
     generator, discriminator = Generator(*sizes), Discriminator(*sizes)
     encoder = Encoder(*sizes) if recipe.reconstruction else None
-    labels = torch.from_numpy(notes.soft_labels[notes.parts["train"]])
-    adversary = adversary_of(recipe.reconstruction, recipe.generator.latent, labels)
+    adversary = adversary_of(recipe.reconstruction, recipe.generator.latent, notes)
     # Wide maps of few channels take two thirds of the time so.
     for network in (generator, discriminator, *([encoder] if encoder else [])):
         for parameter in network.parameters():
@@ -354,15 +353,14 @@ def reconstruction_step(state: State, recipe: GrowingRecipe, batch: Batch) -> di
     loss = level + options.deviation_weight * deviation + options.kl_weight * kl
     losses = {"level": level.item(), "deviation": deviation.item(), "kl": kl.item()}
     if state.adversary is not None:
-        optimiser = state.optimisers["adversary"]
-        told, losses["fader"] = given_away(
-            state.adversary,
-            mean,
-            batch.attributes,
-            options.fader_lessons,
-            lambda missed: _descend(optimiser, missed, ranks),
+
+        def descend(missed: Tensor) -> None:
+            _descend(state.optimisers["adversary"], missed, ranks)
+
+        leaked, losses["fader"] = leak(
+            state.adversary, mean, batch.attributes, options, step=state.step, descend=descend
         )
-        loss = loss + weight_at(options, state.step) * told
+        loss = loss + leaked
     _descend(state.optimisers["reconstruction"], loss, ranks)
     return losses
 

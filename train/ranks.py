@@ -27,8 +27,6 @@ from torch import Tensor
 
 from device.errors import DarkrackError
 
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("float32", "bfloat16")
 # Others wait while the first encodes a data set or draws a contact sheet; a rank that died is noticed at once, as its
 # connections close.
 WAIT = datetime.timedelta(days=1)
@@ -186,7 +184,7 @@ class _Sum(torch.autograd.Function):
 def open_ranks(device: str, precision: str, environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
     """This process among those that torchrun started, by its ``environment``, or alone.
 
-    ``device`` as in DEVICES (auto: a GPU where there is one), ``precision`` as in PRECISIONS. Ranks on GPUs take one
+    ``device`` and ``precision`` as `darkrack train` takes them (auto: a GPU where there is one). Ranks on GPUs take one
     each, by LOCAL_RANK, and talk through NCCL about gradients, through gloo about the rest. Raises DarkrackError where
     there is no such device.
     """

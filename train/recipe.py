@@ -59,8 +59,18 @@ class Labels:
         return self.teachers[0].temperature
 
 
+class _Shape:
+    """What sizes of either kind have in common."""
+
+    attributes: bool
+
+    def told(self, attributes: int) -> int:
+        """Of so many attributes of the notes, how many the networks are told."""
+        return attributes if self.attributes else 0
+
+
 @dataclass(frozen=True)
-class GeneratorShape:
+class GeneratorShape(_Shape):
     """Sizes of the generator and its encoder.
 
     ``channels``: feature maps per scale, low to high; each scale doubles the frames, the last has them all.
@@ -80,10 +90,6 @@ class GeneratorShape:
     encoder_channels: int = 0
     attributes: bool = True
     conditioning: str = FILM
-
-    def told(self, attributes: int) -> int:
-        """Of so many attributes of the notes, how many the networks are told."""
-        return attributes if self.attributes else 0
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ class Recipe(Basics):
 
 
 @dataclass(frozen=True)
-class GrowingShape:
+class GrowingShape(_Shape):
     """Sizes of DarkGAN's generator and of the discriminator that mirrors it.
 
     ``scales``: bins and frames of each, low to high, each a whole multiple of the one before, the last the grid's;

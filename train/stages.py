@@ -33,7 +33,7 @@ from device.files import atomic_path, read_bytes
 from device.partials import Partials, nominal_hz, sounding_rows
 from train.cost import Cost, said
 from train.dataset import TrainingSet
-from train.fader import Adversary, adversary_of, given_away, optimiser_of, weight_at
+from train.fader import Adversary, adversary_of, leak, optimiser_of
 from train.networks import Condition, ConditionEmbedding, Critic, Encoder, Generator, Verdict, Widths, nn_bias
 from train.ranks import ALONE, Ranks
 from train.recipe import EarStage, Recipe, read_partials_recipe
@@ -118,8 +118,7 @@ def start_state(
         listen() if listen else None,
         ranks,
     )
-    labels = torch.from_numpy(notes.soft_labels[notes.parts["train"]])
-    state.adversary = adversary_of(recipe.reconstruction, recipe.generator.latent, labels)
+    state.adversary = adversary_of(recipe.reconstruction, recipe.generator.latent, notes)
     if state.adversary is not None:
         ranks.refuse_others(f"recipe {recipe.name}: [reconstruction] fader_weight")
         state.adversary.to(ranks.device)
@@ -330,15 +329,14 @@ def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str,
     loss = level + options.deviation_weight * deviation + options.kl_weight * kl
     losses = {"level": level.item(), "deviation": deviation.item(), "kl": kl.item()}
     if state.adversary is not None:
-        optimiser = state.optimisers["adversary"]
-        told, losses["fader"] = given_away(
-            state.adversary,
-            mean,
-            batch.condition.attributes,
-            options.fader_lessons,
-            lambda missed: _descend(optimiser, missed, ranks=ranks),
+
+        def descend(missed: Tensor) -> None:
+            _descend(state.optimisers["adversary"], missed, ranks=ranks)
+
+        leaked, losses["fader"] = leak(
+            state.adversary, mean, batch.condition.attributes, options, step=state.step, descend=descend
         )
-        loss = loss + weight_at(options, state.step) * told
+        loss = loss + leaked
     _descend(state.optimisers["reconstruction"], loss, ranks=ranks)
     return losses
 
