@@ -112,6 +112,23 @@ def test_resume_is_exact(notes_folder: Path, tmp_path: Path, monkeypatch: pytest
         assert torch.equal(value, other[name]), name
 
 
+def test_a_run_stops_where_it_is_told_and_goes_on(
+    notes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path)
+    command(recipe, notes_folder, tmp_path / "whole")
+    for until in ("5", "9"):  # off the checkpoints, in either stage
+        command(recipe, notes_folder, tmp_path / "parts", "--until", until)
+        assert stages.load_checkpoint(tmp_path / "parts")["step"] == int(until)
+        assert f"stopped at step {until} of 12; a later --until" in capsys.readouterr().out
+    command(recipe, notes_folder, tmp_path / "parts")
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    for wrong in ("0", "13"):
+        with pytest.raises(DarkrackError, match="--until: expected 1 to 12, the recipe's last step"):
+            command(recipe, notes_folder, tmp_path / "parts", "--until", wrong)
+
+
 def test_a_warm_start_takes_weights_by_the_names_of_attributes(notes_folder: Path, tmp_path: Path) -> None:
     command(write_recipe(tmp_path), notes_folder, tmp_path / "first")
     narrower = RECIPE.replace("attributes = 3", "attributes = 2")

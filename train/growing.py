@@ -50,6 +50,7 @@ from train.stages import (
     load_checkpoint,
     refuse_infinite,
     stop_requested,
+    stopped_at,
     write_checkpoint,
 )
 
@@ -258,10 +259,17 @@ def seen_at(planes: Tensor, recipe: GrowingRecipe, moment: Moment) -> Tensor:
     return planes
 
 
-def train(
-    state: State, recipe: GrowingRecipe, notes: TrainingSet, folder: Path, identity: Mapping[str, str]
+def train(  # noqa: PLR0917
+    state: State,
+    recipe: GrowingRecipe,
+    notes: TrainingSet,
+    folder: Path,
+    identity: Mapping[str, str],
+    until: int | None = None,
 ) -> None:
     """All scales to the end; checkpoint, log and contact sheet every so many steps, and on Ctrl-C or SIGTERM.
+
+    ``until`` as in `train.stages.train`.
 
     Raises DarkrackError on a loss that is not finite and where another rank has gone (the last checkpoint stays), and
     KeyboardInterrupt after saving when it was interrupted.
@@ -294,7 +302,7 @@ def train(
         tqdm(total=total, initial=state.step, unit="step", disable=None if ranks.first else True) as bar,
     ):
         began_s, notes_seen, stopped = time.monotonic(), 0, False
-        while state.step < total and not stopped:
+        while state.step < (total if until is None else until) and not stopped:
             moment = moment_of(recipe, state.step)
             if moment.step == 0 and state.step:
                 begin_scale(state, recipe)
@@ -332,8 +340,9 @@ def train(
             print(took)
         if state.step < total:
             if ranks.first:
-                print(f"stopped at step {state.step} of {total}; the same command goes on from there")
-            raise KeyboardInterrupt
+                print(stopped_at(state.step, total, until))
+            if stopped:
+                raise KeyboardInterrupt
 
 
 def reconstruction_step(state: State, recipe: GrowingRecipe, batch: Batch) -> dict[str, float]:

@@ -209,10 +209,17 @@ def sounding_mask(pitch_midi: np.ndarray[Any, np.dtype[np.float32]], grid: Parti
     return torch.from_numpy(mask)[:, None, :, None]
 
 
-def train(
-    state: State, recipe: Recipe, notes: TrainingSet, folder: Path, identity: Mapping[str, str]
+def train(  # noqa: PLR0917
+    state: State,
+    recipe: Recipe,
+    notes: TrainingSet,
+    folder: Path,
+    identity: Mapping[str, str],
+    until: int | None = None,
 ) -> None:
     """All stages to the end; checkpoint, log and contact sheet every so many steps, and on Ctrl-C or SIGTERM.
+
+    ``until``: the step to stop at, as if it were interrupted there; None for the recipe's last.
 
     Raises DarkrackError on a loss that is not finite and where another rank has gone (the last checkpoint stays), and
     KeyboardInterrupt after saving when it was interrupted.
@@ -253,7 +260,7 @@ def train(
     ):
         began_s, began_step, stopped = time.monotonic(), state.step, False
         for batch in batches(recipe, notes, state.step, ranks):
-            if state.step >= total or stopped:
+            if state.step >= (total if until is None else until) or stopped:
                 break
             penalised = state.step % recipe.adversarial.r1_every == 0
             heard = state.hearing is not None and state.hearing.prepared
@@ -292,10 +299,18 @@ def train(
             print(took)
         if state.step < total:
             if ranks.first:
-                print(f"stopped at step {state.step} of {total}; the same command goes on from there")
-            raise KeyboardInterrupt
+                print(stopped_at(state.step, total, until))
+            if stopped:
+                raise KeyboardInterrupt
+            return
     if state.hearing is not None:
         state.hearing.forget(folder)
+
+
+def stopped_at(step: int, total: int, until: int | None) -> str:
+    """What is said of a run that was left before its last step."""
+    command = "the same command" if until is None or step < until else "a later --until, or none,"
+    return f"stopped at step {step} of {total}; {command} goes on from there"
 
 
 def refuse_infinite(losses: Mapping[str, float], step: int) -> None:

@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "darkrack evaluate; it must be the one that labelled the notes",
     )
     parser.add_argument(
+        "--until",
+        type=int,
+        metavar="STEP",
+        help="stop at this step as Ctrl-C does; without it the run goes to the recipe's last, now or later",
+    )
+    parser.add_argument(
         "--threads", type=int, default=2, help="CPU threads of torch, in each process (default 2)"
     )
     parser.add_argument(
@@ -72,6 +78,8 @@ def run(args: argparse.Namespace) -> None:
     from train.ranks import open_ranks
 
     recipe, recipe_sha256 = read_recipe(args.recipe)
+    if args.until is not None and not 1 <= args.until <= recipe.steps:
+        raise DarkrackError("--until", f"1 to {recipe.steps}, the recipe's last step", str(args.until))
     torch.set_num_threads(args.threads)
     alone = isinstance(recipe, Recipe) and recipe.ear is not None and args.device == "auto"
     with open_ranks("cpu" if alone else args.device, args.precision) as ranks:
@@ -95,7 +103,7 @@ def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe,
             _write_facts(args, facts)
             if recipe.reconstruction is not None:
                 _write_presets(args.run, facts, notes)
-        growing.train(grown, recipe, notes, args.run, identity)
+        growing.train(grown, recipe, notes, args.run, identity, args.until)
         return
     listen = None
     if recipe.ear is not None:
@@ -111,7 +119,7 @@ def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe,
     if ranks.first:
         _write_facts(args, facts)
         _write_presets(args.run, facts, notes)
-    stages.train(state, recipe, notes, args.run, identity)
+    stages.train(state, recipe, notes, args.run, identity, args.until)
 
 
 def listening(option: str | None, name: str) -> Teacher:
