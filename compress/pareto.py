@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Candidate:
     name: str
     path: str
     arm: str
+    budget: str  # that it was trimmed to; empty where it was not
     share: float  # of the parent's MACs
     weight_share: float
     macs: int
@@ -228,6 +230,7 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
                 name=subject["name"],
                 path=path,
                 arm=_arm(facts, path == parent),
+                budget=facts.get("trimmed", {}).get("budget", ""),
                 share=macs / counted[parent][0],
                 weight_share=parameters / counted[parent][1],
                 macs=macs,
@@ -396,6 +399,7 @@ def _text(
     else:
         yield f"None {rule}."
     yield ""
+    yield from _arms(candidates, ears)
     yield "## What fits where"
     yield ""
     smallest = min(kept or candidates, key=lambda one: one.macs)
@@ -415,6 +419,48 @@ def _text(
             low, high = (board.macs_per_s * share / one.macs for share in ACHIEVED)
             cells.append(f"{'yes' if fits else 'no'}, {low:.2g} to {high:.2g}")
         yield f"| {board.name} | {board.why} | {cells[0]} | {cells[1]} |"
+
+
+def _arms(candidates: Sequence[Candidate], ears: Sequence[str]) -> Iterator[str]:
+    """Ways to trim beside each other at each budget, over their seeds, the best first; nothing where none has two."""
+    trimmed: dict[tuple[str, str, int], list[Candidate]] = {}
+    for one in candidates:
+        if one.budget:
+            trimmed.setdefault((one.budget, one.arm, one.steps), []).append(one)
+    if all(len(seeds) < 2 for seeds in trimmed.values()):
+        return
+    yield "## Seeds"
+    yield ""
+    yield f"Mean over seeds, in brackets the least and the most; at each budget by FAD of {ears[-1]}."
+    yield ""
+    head = ["budget", "from", "steps", "seeds", *(f"FAD by {ear}" for ear in ears), "correlation"]
+    yield "| " + " | ".join(head) + " |"
+    yield "|---" * len(head) + "|"
+
+    def spread(values: Sequence[float], digits: int) -> str:
+        mean, least, most = (
+            f"{one:.{digits}f}" for one in (statistics.fmean(values), min(values), max(values))
+        )
+        return f"{mean} ({least} to {most})" if len(values) > 1 else mean
+
+    largest = {budget: max(one.share for one in candidates if one.budget == budget) for budget, *_ in trimmed}
+
+    def order(way: tuple[str, str, int]) -> tuple[float, float]:
+        return -largest[way[0]], statistics.fmean(one.fad[ears[-1]][0] for one in trimmed[way])
+
+    for budget, arm, steps in sorted(trimmed, key=order):
+        seeds = trimmed[budget, arm, steps]
+        fads = [spread([one.fad[ear][0] for one in seeds], 2) for ear in ears]
+        cells = [
+            budget,
+            arm,
+            str(steps),
+            str(len(seeds)),
+            *fads,
+            spread([one.correlation for one in seeds], 3),
+        ]
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
 
 
 def _draw(candidates: Sequence[Candidate], ear: str, path: Path) -> None:

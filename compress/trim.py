@@ -424,17 +424,19 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
             standing.pending.pop(0)
             standing.optimiser = None
             if meets:
-                subject.keep(folder / goal.label, standing.network, _account(plan, parent, standing))
+                account = _account(plan, parent, standing, goal)
+                subject.keep(folder / goal.label, standing.network, account)
                 standing.at += 1
             save()
     subject.finish()
     return standing.done
 
 
-def _account(plan: Plan, parent: Mapping[str, Any], standing: Standing) -> dict[str, Any]:
+def _account(plan: Plan, parent: Mapping[str, Any], standing: Standing, goal: Budget) -> dict[str, Any]:
     """What stands beside trimmed weights: where they come from and how, and the channel list."""
     return {
         "parent": dict(parent),
+        "budget": goal.label,
         "macs_share": standing.done[-1]["macs_share"],
         "parameters": standing.done[-1]["parameters"],
         "criterion": plan.criterion,
@@ -443,6 +445,7 @@ def _account(plan: Plan, parent: Mapping[str, Any], standing: Standing) -> dict[
         "learned_from": list(plan.learn),
         "rounds": len(standing.done),
         "steps": sum(one["steps"] for one in standing.done),
+        "seed": plan.seed,
         "cpu_s": round(sum(one["cpu_s"] for one in standing.done), 1),
         "kept": {name: kept.tolist() for name, kept in standing.kept.items()},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,24 @@ def candidate(macs: int, fad: float) -> Candidate:
 def test_the_front_is_what_nothing_beats() -> None:
     small, middle, poor, large = candidate(1, 9), candidate(5, 6), candidate(6, 7), candidate(10, 5)
     assert front([large, poor, small, middle], "macs", "ear") == [small, middle, large]
+
+
+def test_ways_to_trim_are_compared_over_their_seeds() -> None:
+    def trimmed(arm: str, budget: str, share: float, fad: float) -> Candidate:
+        return replace(candidate(1, fad), arm=arm, budget=budget, share=share, steps=9, correlation=fad / 10)
+
+    ways = [
+        replace(candidate(1, 1), budget=""),  # the parent
+        trimmed("random", "5", 0.049, 6), trimmed("random", "5", 0.05, 8),
+        trimmed("mi", "25", 0.25, 4), trimmed("mi", "5", 0.05, 5.5),
+    ]  # fmt: skip
+    lines = list(pareto._arms(ways, ["ear"]))
+    assert [line for line in lines if line.startswith("| 2") or line.startswith("| 5")] == [
+        "| 25 | mi | 9 | 1 | 4.00 | 0.400 |",
+        "| 5 | mi | 9 | 1 | 5.50 | 0.550 |",
+        "| 5 | random | 9 | 2 | 7.00 (6.00 to 8.00) | 0.700 (0.600 to 0.800) |",
+    ]
+    assert not list(pareto._arms([ways[0], *ways[2:4]], ["ear"]))  # no way has a second seed
 
 
 def test_ram_is_what_lives_at_once(tiny_bundle: bundle.Bundle) -> None:
