@@ -18,6 +18,7 @@ from training import RECIPE, write_recipe, write_set
 
 from device.errors import DarkrackError
 from train import stages, train
+from train.cost import spent
 from train.dataset import distinct, load_training_set, soft_label, spread_out
 from train.networks import Condition, Verdict
 from train.recipe import read_recipe
@@ -166,7 +167,12 @@ def test_the_command_says_what_a_run_started_from(notes_folder: Path, tmp_path: 
     for _ in range(2):  # the second call finds it finished, and must not forget
         command(recipe, notes_folder, tmp_path / "second", "--start-from", str(tmp_path / "first"))
         began = stages.load_generator(tmp_path / "second")[3]["started_from"]
+        cost = began.pop("cost")
         assert began == {"recipe_sha256": read_recipe(recipe)[1], "step": 12}
+        assert cost == spent(tmp_path / "first")
+    command(recipe, notes_folder, tmp_path / "third", "--start-from", str(tmp_path / "second"))
+    assert spent(tmp_path / "third")["steps"] == 36  # with all that it rests on
+    assert spent(tmp_path / "third")["joules"] > spent(tmp_path / "second")["joules"] > cost["joules"] > 0
 
 
 def test_look_alikes_make_one_knob() -> None:

@@ -122,6 +122,20 @@ def said(found: dict[str, Any]) -> str:
     )
 
 
+def spent(run: Path) -> dict[str, Any]:
+    """SUMS and ``joules_from`` of a run together with the runs that it started from, as far as these were counted.
+
+    ``{}`` for one whose training was not counted. DarkrackError where a file is damaged.
+    """
+    own = _read(run / FILE)
+    if not own:
+        return {}
+    facts = json.loads(read_bytes(run / "run.json", "the facts of a run", "darkrack train makes one"))
+    before = (facts.get("started_from") or {}).get("cost") or {}
+    sources = sorted({*own["joules_from"], *before.get("joules_from", [])})
+    return {**{key: own[key] + before.get(key, 0.0) for key in SUMS}, "joules_from": sources}
+
+
 def _read(path: Path) -> dict[str, Any]:
     """What a run took before; nothing where it has not begun, or began before this was counted."""
     if not path.exists():

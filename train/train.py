@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe, recipe_sha256: str) -> None:
     from train import growing, stages
+    from train.cost import spent
     from train.ear import Hearing
 
     with ranks.first_goes_ahead():
@@ -115,7 +116,8 @@ def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe,
     else:
         state = stages.start_state(recipe, notes, listen, ranks)
         if args.start_from:
-            facts["started_from"] = stages.warm_start(state, args.start_from, notes.attributes.names)
+            began = stages.warm_start(state, args.start_from, notes.attributes.names)
+            facts["started_from"] = {**began, "cost": spent(args.start_from)}
     if ranks.first:
         _write_facts(args, facts)
         _write_presets(args.run, facts, notes)
