@@ -187,6 +187,7 @@ def export(
     import torch
 
     from compress.prune import count_macs
+    from train.cost import spent
     from train.recipe import GrowingRecipe
     from train.runs import open_run
 
@@ -300,6 +301,7 @@ def export(
             "steps": facts["step"],
             "started_from": facts.get("started_from"),
             "trimmed": _origin(facts.get("trimmed")),
+            "cost": spent(run_folder),
         },
         "macs": count_macs(generator, sample),
         "slice": None
@@ -591,6 +593,12 @@ def card(manifest: Mapping[str, Any]) -> str:
         began += (
             f"\nTrimmed to {macs:.1%} of its parent's MACs and {weights:.1%} of its weights by {trimmed['criterion']}, "
             f"in {trimmed['rounds']} rounds of {trimmed['steps']} steps together."
+        )
+    cost = quality["cost"]
+    if cost:
+        began += (
+            f"\nTraining, with what it started from, took {cost['steps']:.0f} steps, {cost['core_seconds'] / 3600:.2g} "
+            f"hours of a core and {cost['joules'] / 3.6e6:.2g} kWh ({'; '.join(cost['joules_from'])})."
         )
     return f"""# {manifest["name"]}
 

@@ -7,7 +7,6 @@ sound that way: no figure of quality without what it costs.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import statistics
@@ -72,8 +71,9 @@ class Candidate:
     float32_us: float
     against_parent: float  # the parent's float32 time a note over this one's int8
     note_j: float
-    trained_s: float | None  # CPU of a trimmed one beyond its parent's, by the clock of others
-    steps: int
+    trained_core_s: float | None  # with all that it started from; None where that was not counted
+    trained_j: float | None
+    steps: int  # with all that it started from, as the seconds
     fad: dict[str, tuple[float, float, float]]
     correlation: float
     pitch_cents: float
@@ -193,6 +193,7 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
     from compress.export import to_tflite
     from compress.prune import count_macs
     from compress.quantize import DYNAMIC_INT8, quantized, time_variants
+    from train.cost import spent
     from train.stages import input_shapes, load_generator
 
     counted: dict[str, tuple[int, int, dict[str, Any]]] = {}
@@ -225,6 +226,7 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
     made = []
     for path, subject in subjects.items():
         macs, parameters, facts = counted[path]
+        trained = spent(Path(path))
         made.append(
             Candidate(
                 name=subject["name"],
@@ -241,8 +243,9 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
                 float32_us=times[f"{path} float32"].median_us,
                 against_parent=1 / times[f"{path} int8"].ratio,
                 note_j=_energy_j(models[f"{path} int8"], watts),
-                trained_s=facts["trimmed"]["cpu_s"] if "trimmed" in facts else _trained_s(Path(path)),
-                steps=facts["trimmed"]["steps"] if "trimmed" in facts else facts["step"],
+                trained_core_s=trained.get("core_seconds"),
+                trained_j=trained.get("joules"),
+                steps=int(trained.get("steps", facts["step"])),
                 keeps=not worse(subject, subjects[parent]),
                 **vars(quality(subject)),
             )
@@ -324,22 +327,6 @@ def _energy_j(model: bytes, watts: float) -> float:
     return (time.process_time() - began_cpu_s) * watts / notes
 
 
-def _trained_s(run: Path) -> float | None:
-    """Seconds that a run's training took by its log; None where there is none.
-
-    The log has notes a second since training began: right for a run that was not stopped.
-    """
-    from train.recipe import read_recipe
-
-    try:
-        with (run / "log.csv").open(encoding="utf-8") as log:
-            last = list(csv.DictReader(log))[-1]
-    except (OSError, IndexError):
-        return None
-    batch = read_recipe(run / "recipe.toml")[0].batch
-    return round(int(last["step"]) * batch / float(last["notes_per_s"]), 1)
-
-
 def front(candidates: Sequence[Candidate], cost: str, ear: str) -> list[Candidate]:
     """Those that no other one beats in both ``cost`` and FAD by ``ear``, by rising cost."""
     kept: list[Candidate] = []
@@ -371,7 +358,7 @@ def _text(
         "us int8",
         "us float32",
     ]
-    head += ["parent's float32 / int8", "uJ a note", "training s", "steps"]
+    head += ["parent's float32 / int8", "uJ a note", "training, core s", "Wh", "steps"]
     head += [f"FAD by {ear}" for ear in ears] + ["correlation", "pitch, cents", "diversity", "as the parent"]
     yield "| " + " | ".join(head) + " |"
     yield "|---" * len(head) + "|"
@@ -382,7 +369,8 @@ def _text(
             f"{one.weight_share:.1%}",
             f"{one.file_bytes / 1e3:.0f}", f"{one.ram_bytes / 1e3:.0f}", f"{one.note_us:.0f}", f"{one.float32_us:.0f}",
             f"{one.against_parent:.1f}", f"{one.note_j * 1e6:.0f}",
-            "" if one.trained_s is None else f"{one.trained_s:.0f}", str(one.steps),
+            "" if one.trained_core_s is None else f"{one.trained_core_s:.0f}",
+            "" if one.trained_j is None else f"{one.trained_j / 3600:.2g}", str(one.steps),
             *fads, f"{one.correlation:.3f}", f"{one.pitch_cents:.1f}",
             "" if one.diversity is None else f"{one.diversity:.2f}", "yes" if one.keeps else "no",
         ]  # fmt: skip

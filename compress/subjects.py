@@ -22,6 +22,7 @@ from compress.trim import Lesson, Subject
 from device.errors import DarkrackError
 from device.files import atomic_path, sha256_of, write_json
 from device.partials import LOUDEST_DB, Partials
+from train import cost
 from train.networks import Condition, Critic, Generator
 from train.stages import (
     CHECKPOINT,
@@ -325,9 +326,15 @@ class GeneratorSubject:
         with whole_folder(folder) as new:
             for file in ("recipe.toml", "presets.npz"):
                 shutil.copyfile(self._run / file, new / file)
-            parent = {**facts["parent"], "checkpoint_sha256": sha256_of(self._run / CHECKPOINT)}
+            parent = {
+                **facts["parent"],
+                "checkpoint_sha256": sha256_of(self._run / CHECKPOINT),
+                "cost": cost.spent(self._run),
+            }
             stood = {key: value for key, value in self._facts.items() if key != "step"}
-            write_json(new / "run.json", {**stood, "trimmed": {**facts, "parent": parent}})
+            trimmed = {**facts, "parent": parent}
+            write_json(new / cost.FILE, trimmed.pop("cost"))
+            write_json(new / "run.json", {**stood, "trimmed": trimmed})
             content = {
                 "identity": self._content["identity"],
                 "step": self._content["step"],

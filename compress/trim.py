@@ -8,6 +8,7 @@ Frankle & Carbin 2019; structured and for generative models of sound: Esling et 
 The trimmer takes any module and a loss, a `Subject`: a generator (`compress.subjects`), or the judge's classifier.
 
 OUT/trim.pt, rounds.json, log.csv   where trimming stands, what each round did
+OUT/cost.json                       what it took so far, beyond its parent's training (`train.cost`)
 OUT/25, OUT/1.3M, OUT/0.1ms         the network at each budget asked for: for a generator a run, ready for export
 """
 
@@ -22,7 +23,6 @@ import itertools
 import json
 import math
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from compress.prune import Indices, Structure
 
-FORMAT = 1  # of trim.pt; raised with every change of what is in it
+FORMAT = 2  # of trim.pt; raised with every change of what is in it
 STATE = "trim.pt"
 ROUNDS = "rounds.json"
 LOG = "log.csv"
@@ -317,7 +317,6 @@ class Standing:
     at: int  # which budget is worked on
     pending: list[float]  # MACs of the rounds up to it that are not done; the first is worked on
     step: int  # of this round
-    cpu_s: float  # of this round
     losses: dict[str, float]  # of the last step
     done: list[dict[str, Any]]
     optimiser: Any = None
@@ -333,6 +332,8 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
     from tqdm import tqdm
 
     from compress.prune import choose, count_macs, structure_of
+    from train.cost import FILE, Cost
+    from train.ranks import ALONE
     from train.stages import refuse_infinite, stop_requested
 
     early = subject.early() if plan.survivors == "early" else None
@@ -349,13 +350,16 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
 
     def save() -> None:
         _save(folder, identity, standing, subject)
+        cost.write(cost.so_far())
         _append(folder / LOG, log)
         log.clear()
         content = {"parent": parent, "plan": dataclasses.asdict(plan), "rounds": standing.done}
         write_json(folder / ROUNDS, content)
 
     if not (folder / STATE).exists():
-        (folder / LOG).unlink(missing_ok=True)  # of one that was deleted to start again
+        for file in (LOG, FILE):
+            (folder / file).unlink(missing_ok=True)  # of one that was deleted to start again
+    cost = Cost(folder, ALONE)
 
     with stop_requested() as stop:
         while standing.at < len(plan.budgets):
@@ -377,7 +381,7 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 standing.optimiser = torch.optim.Adam(
                     standing.network.parameters(), plan.learning_rate, (0.9, 0.99)
                 )
-                standing.step, standing.cpu_s = 0, 0.0
+                standing.step = 0
                 save()
             meets = len(standing.pending) == 1
             steps = plan.last_steps if meets else plan.steps
@@ -387,11 +391,10 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 total=steps, initial=standing.step, desc=f"{share:.1%} of the MACs", unit="step", disable=None
             ) as bar:
                 while standing.step < steps and not stop():
-                    began_s = time.process_time()
-                    losses = _step(subject, plan, standing, whole, steps)
+                    with cost.step(len(standing.done), plan.batch):
+                        losses = _step(subject, plan, standing, whole, steps)
                     refuse_infinite(losses, standing.step + 1)
                     standing.losses = losses
-                    standing.cpu_s += time.process_time() - began_s
                     standing.step += 1
                     bar.update()
                     if standing.step % LOG_EVERY_STEPS == 0 or standing.step == steps:
@@ -411,7 +414,6 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
                 "widths": standing.structure.widths(),
                 "steps": steps,
                 "losses": {name: round(value, 5) for name, value in standing.losses.items()},
-                "cpu_s": round(standing.cpu_s, 1),
                 "budget": goal.label if meets else None,
             }
             if meets and goal.unit == "ms":
@@ -424,7 +426,7 @@ def trim(subject: Subject, plan: Plan, folder: Path) -> list[dict[str, Any]]:
             standing.pending.pop(0)
             standing.optimiser = None
             if meets:
-                account = _account(plan, parent, standing, goal)
+                account = {**_account(plan, parent, standing, goal), "cost": cost.so_far()}
                 subject.keep(folder / goal.label, standing.network, account)
                 standing.at += 1
             save()
@@ -446,7 +448,6 @@ def _account(plan: Plan, parent: Mapping[str, Any], standing: Standing, goal: Bu
         "rounds": len(standing.done),
         "steps": sum(one["steps"] for one in standing.done),
         "seed": plan.seed,
-        "cpu_s": round(sum(one["cpu_s"] for one in standing.done), 1),
         "kept": {name: kept.tolist() for name, kept in standing.kept.items()},
     }
 
@@ -583,7 +584,6 @@ def _save(folder: Path, identity: str, standing: Standing, subject: Subject) -> 
         "at": standing.at,
         "pending": standing.pending,
         "step": standing.step,
-        "cpu_s": standing.cpu_s,
         "losses": standing.losses,
         "done": json.dumps(standing.done),
         "optimiser": standing.optimiser.state_dict() if standing.optimiser else None,
@@ -600,7 +600,7 @@ def _resume(folder: Path, identity: str, subject: Subject, plan: Plan, whole: St
     if not path.exists():
         kept = {group.name: np.arange(group.channels) for group in whole.groups}
         network = copy.deepcopy(subject.network).requires_grad_(True)
-        return Standing(network, whole, kept, 0, [], 0, 0.0, {}, [])
+        return Standing(network, whole, kept, 0, [], 0, {}, [])
     try:
         content = torch.load(path, weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
@@ -622,7 +622,6 @@ def _resume(folder: Path, identity: str, subject: Subject, plan: Plan, whole: St
         content["at"],
         content["pending"],
         content["step"],
-        content["cpu_s"],
         content["losses"],
         json.loads(content["done"]),
     )

@@ -31,6 +31,7 @@ from compress.prune import count_macs
 from compress.subjects import GeneratorSubject, heard_alike
 from device.errors import DarkrackError
 from train import stages
+from train.cost import spent
 from train.dataset import load_training_set
 from train.networks import Generator
 from train.recipe import read_recipe
@@ -118,8 +119,16 @@ def test_trimmed_runs_meet_their_budgets_and_export(trained: Path, data: Path, t
     made = export(out / "30", tmp_path / "small.rack", None, ())
     assert made.manifest.macs == macs(out / "30")
     assert "Trimmed" in made.card
+    assert "hours of a core" in " ".join(made.card.split())
     with (out / trim.LOG).open() as log:
         assert {row["round"] for row in csv.DictReader(log)} == {"0", "1", "2", "3"}
+    # What each took rests on its parent's training: 3 + 5 steps to the first budget, as many to the next.
+    before, first, second = (spent(run) for run in (trained, out / "60", out / "30"))
+    assert [one["steps"] - before["steps"] for one in (first, second)] == [8, 16]
+    assert before["joules"] < first["joules"] < second["joules"]
+    assert (
+        second["macs"] - first["macs"] < first["macs"] - before["macs"]
+    )  # steps of less than half the network
 
 
 @pytest.fixture(scope="module")

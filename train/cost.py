@@ -123,7 +123,7 @@ def said(found: dict[str, Any]) -> str:
 
 
 def spent(run: Path) -> dict[str, Any]:
-    """SUMS and ``joules_from`` of a run together with the runs that it started from, as far as these were counted.
+    """SUMS and ``joules_from`` of a run and of what it started from or was trimmed from, as far as these were counted.
 
     ``{}`` for one whose training was not counted. DarkrackError where a file is damaged.
     """
@@ -131,7 +131,8 @@ def spent(run: Path) -> dict[str, Any]:
     if not own:
         return {}
     facts = json.loads(read_bytes(run / "run.json", "the facts of a run", "darkrack train makes one"))
-    before = (facts.get("started_from") or {}).get("cost") or {}
+    parent = (facts.get("trimmed") or {}).get("parent") or facts.get("started_from") or {}
+    before = parent.get("cost") or {}
     sources = sorted({*own["joules_from"], *before.get("joules_from", [])})
     return {**{key: own[key] + before.get(key, 0.0) for key in SUMS}, "joules_from": sources}
 
