@@ -22,6 +22,7 @@ from train import ear, stages
 from train.dataset import load_training_set
 from train.ear import Ear, Hearing
 from train.networks import Condition
+from train.ranks import Ranks
 from train.recipe import read_recipe
 from train.teacher import load_teacher
 
@@ -281,6 +282,35 @@ def test_the_tagger_hears_what_the_ear_taught(notes_folder: Path, tmp_path: Path
     heard = [float(row["heard_labels"]) for row in rows]
     assert len(heard) >= 8
     assert np.mean(heard[-3:]) < 0.85 * np.mean(heard[:3]), heard
+
+
+def test_bfloat16_stays_close(notes_folder: Path, tmp_path: Path) -> None:
+    recipe, _ = read_recipe(write_recipe(tmp_path, LISTENED))
+    notes = load_training_set(notes_folder, recipe, 1)
+    levels, knobs = torch.from_numpy(notes.attributes.quantiles), stages.lone_knobs(recipe, notes)
+    first = stages.batch_of(recipe, notes, notes.parts["train"][: recipe.batch])
+    losses = {}
+    for half in (False, True):
+        ranks = Ranks(torch.device("cpu"), bfloat16=half)
+        state = stages.start_state(recipe, notes, lambda: hearing_of(tmp_path, notes_folder), ranks)
+        assert state.hearing is not None
+        state.hearing.begin(
+            tmp_path / str(half),
+            lambda rows, state=state: stages.played(  # type: ignore[misc]
+                state.generator,
+                stages.asked_by_ear(
+                    state.encoder, recipe, stages.batch_of(recipe, notes, rows), levels, knobs
+                ),
+            ),
+        )
+        while not state.hearing.prepared:
+            state.hearing.learn(ranks)
+        state.step = recipe.steps - recipe.ear.steps + recipe.ear.first_steps  # type: ignore[union-attr]
+        losses[half] = stages.by_ear_step(state, recipe, first, levels, knobs)
+        assert all(one.dtype == torch.float32 for one in state.generator.parameters())
+    assert losses[True] != losses[False], "it was not asked for"
+    for key, value in losses[False].items():
+        assert losses[True][key] == pytest.approx(value, rel=0.05, abs=0.05), key
 
 
 def test_bad_input_is_said(notes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

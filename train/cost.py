@@ -2,7 +2,8 @@
 
 It stands in the run's folder as cost.json, written with every checkpoint. Energy is what a meter says (RAPL for the
 processors, with whatever else they do; NVML for a GPU), or modelled as seconds of a core times CORE_W, and
-``joules_from`` says which.
+``joules_from`` says which. Multiply-accumulates are those of the steps: what a tagger hears in between takes time and
+energy, and is not among them.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from device.files import atomic_path
 from device.partials import LOUDEST_DB, Partials
 from train.label import labels_of
 from train.networks import PITCH_STEP, SLOPE, Condition, convolution
+from train.ranks import ALONE, Ranks
 from train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Ear(nn.Module):
 
     def forward(self, level: Tensor, pitch: Tensor) -> Tensor:
         """See the class."""
-        x = self._bands(level, pitch)[:, :, None]
+        with torch.autocast(level.device.type, enabled=False):  # powers of levels 80 dB apart
+            x = self._bands(level, pitch)[:, :, None]
         x = F.leaky_relu(self.first(x), SLOPE)
         for layer in self.layers:
             x = F.leaky_relu(layer(x), SLOPE)
@@ -264,8 +266,8 @@ class Hearing:
         """Whether the ear has had its first lessons, those before anybody listens to it."""
         return self._lessons >= self._stage.first_steps
 
-    def learn(self) -> dict[str, float]:
-        """One lesson of the ear, and how wrong it was."""
+    def learn(self, ranks: Ranks = ALONE) -> dict[str, float]:
+        """One lesson of the ear, and how wrong it was; its pass in the precision of ``ranks``."""
         level, pitch, answers = self.lesson()
         first = self._stage.first_steps
         for group in self._optimiser.param_groups:
@@ -273,7 +275,9 @@ class Hearing:
         self.ear.train().requires_grad_(True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._recipe.seed + 1000 * self._lessons)
-            labels, embedding = self._wanted.apart(self.ear(level, pitch), answers)
+            with ranks.cast():
+                said = self.ear(level, pitch)
+            labels, embedding = self._wanted.apart(said.float(), answers)
         self._optimiser.zero_grad(set_to_none=True)
         (labels + embedding).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.ear.parameters(), 10.0)
@@ -282,7 +286,7 @@ class Hearing:
         return {"ear_labels": labels.item(), "ear_embedding": embedding.item()}
 
     def missed(
-        self, frames: Tensor, asked: Asked, notes: npt.NDArray[np.int64]
+        self, frames: Tensor, asked: Asked, notes: npt.NDArray[np.int64], ranks: Ranks = ALONE
     ) -> tuple[Tensor, Tensor, Tensor]:
         """How far ``frames`` (n, 2, rows, frames) sound from what was asked, by the ear: labels, embeddings, spread.
 
@@ -292,7 +296,9 @@ class Hearing:
         from train.stages import twins
 
         self.ear.eval().requires_grad_(False)
-        said = self.ear(frames[:, 0], asked.condition.pitch)
+        with ranks.cast():
+            said = self.ear(frames[:, 0], asked.condition.pitch)
+        said = said.float()
         labels, embedding = self._wanted.missed(
             said, asked.condition.attributes, asked.weight, notes, self._recipe.labels.temperature
         )

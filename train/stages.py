@@ -265,23 +265,20 @@ def train(  # noqa: PLR0917
             penalised = state.step % recipe.adversarial.r1_every == 0
             heard = state.hearing is not None and state.hearing.prepared
             kind = (state.step < recipe.reconstruction.steps, state.step < by_ear_from, penalised, heard)
+            if state.hearing is not None and state.step == by_ear_from:
+                state.hearing.begin(
+                    folder,
+                    lambda rows: played(
+                        state.generator,
+                        asked_by_ear(state.encoder, recipe, batch_of(recipe, notes, rows), levels, knobs),
+                    ),
+                )
             with cost.step(kind, len(batch.frames)):
                 if state.step < recipe.reconstruction.steps:
                     losses = reconstruction_step(state, recipe, batch)
                 elif state.step < by_ear_from:
                     losses = adversarial_step(state, recipe, batch, levels)
                 else:
-                    assert state.hearing is not None
-                    if state.step == by_ear_from:
-                        state.hearing.begin(
-                            folder,
-                            lambda rows: played(
-                                state.generator,
-                                asked_by_ear(
-                                    state.encoder, recipe, batch_of(recipe, notes, rows), levels, knobs
-                                ),
-                            ),
-                        )
                     losses = by_ear_step(state, recipe, batch, levels, knobs)
             losses, stopped = ranks.agreed(losses, stop())
             refuse_infinite(losses, state.step + 1)
@@ -485,13 +482,15 @@ def by_ear_step(
     assert stage is not None
     assert hearing is not None
     prepared = hearing.prepared
-    losses = hearing.learn()
+    losses = hearing.learn(state.ranks)
     if not prepared:
         return losses
-    asked = asked_by_ear(state.encoder, recipe, batch, quantiles, knobs)
-    frames = state.generator(asked.z, *asked.condition, asked.noise) * asked.mask
+    with state.ranks.cast():
+        asked = asked_by_ear(state.encoder, recipe, batch, quantiles, knobs)
+        made = state.generator(asked.z, *asked.condition, asked.noise)
+    frames = made.float() * asked.mask
     kept, smooth, rough = resemblance(frames[: len(batch.frames)], batch, recipe)
-    labels, embedding, spread = hearing.missed(frames, asked, batch.notes)
+    labels, embedding, spread = hearing.missed(frames, asked, batch.notes, state.ranks)
     # Up from nothing at the start, and down to nothing over the last third.
     left, steps = recipe.steps - state.step, stage.steps - stage.first_steps
     share = min((steps - left + 1) / WARM_STEPS, left / (steps / 3), 1.0)
