@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("train.data", "make a data set of notes from a SoundFont, a folder of samples or NSynth"),
     "label": ("train.label", "let a teacher hear the notes: soft labels, attributes, quantiles"),
     "train": ("train.train", "train a generator by a recipe; resumes where it stopped"),
+    "warm-start": ("train.warm_start", "leave the weights of a run for another to begin with, small"),
     "evaluate": ("train.evaluate", "judge bundles and runs beside real notes that they never saw"),
     "trim": ("compress.trim", "trim a trained generator to a budget: fewer channels, the same sound"),
     "export": ("compress.export", "turn a run into a bundle, proved hop by hop"),

@@ -296,7 +296,7 @@ def test_bfloat16_stays_close(notes_folder: Path, tmp_path: Path) -> None:
         assert state.hearing is not None
         state.hearing.begin(
             tmp_path / str(half),
-            lambda rows, state=state: stages.played(  # type: ignore[misc]
+            lambda rows, state=state: stages.played(
                 state.generator,
                 stages.asked_by_ear(
                     state.encoder, recipe, stages.batch_of(recipe, notes, rows), levels, knobs
@@ -305,7 +305,7 @@ def test_bfloat16_stays_close(notes_folder: Path, tmp_path: Path) -> None:
         )
         while not state.hearing.prepared:
             state.hearing.learn(ranks)
-        state.step = recipe.steps - recipe.ear.steps + recipe.ear.first_steps  # type: ignore[union-attr]
+        state.step = recipe.steps - recipe.ear.steps + recipe.ear.first_steps
         losses[half] = stages.by_ear_step(state, recipe, first, levels, knobs)
         assert all(one.dtype == torch.float32 for one in state.generator.parameters())
     assert losses[True] != losses[False], "it was not asked for"

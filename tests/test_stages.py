@@ -18,7 +18,6 @@ from training import RECIPE, write_recipe, write_set
 
 from device.errors import DarkrackError
 from train import stages, train
-from train.cost import spent
 from train.dataset import distinct, load_training_set, soft_label, spread_out
 from train.networks import Condition, Verdict
 from train.recipe import read_recipe
@@ -128,51 +127,6 @@ def test_a_run_stops_where_it_is_told_and_goes_on(
     for wrong in ("0", "13"):
         with pytest.raises(DarkrackError, match="--until: expected 1 to 12, the recipe's last step"):
             command(recipe, notes_folder, tmp_path / "parts", "--until", wrong)
-
-
-def test_a_warm_start_takes_weights_by_the_names_of_attributes(notes_folder: Path, tmp_path: Path) -> None:
-    command(write_recipe(tmp_path), notes_folder, tmp_path / "first")
-    narrower = RECIPE.replace("attributes = 3", "attributes = 2")
-    (tmp_path / "narrower.toml").write_text(narrower)
-    recipe, _ = read_recipe(tmp_path / "narrower.toml")
-    notes = load_training_set(notes_folder, recipe, 1)
-    state = stages.start_state(recipe, notes)
-    names = ("Organ", "Siren")  # one that the earlier run had, as its last, and one that it had not
-    began = stages.warm_start(state, tmp_path / "first", names)
-    assert began["step"] == 12
-    old = stages.load_checkpoint(tmp_path / "first")
-    first, new = old["generator"]["condition.first.weight"], state.generator.condition.first.weight
-    # z 4, attributes 3 or 2, hats and velocity after them
-    assert torch.equal(new[:, :4], first[:, :4])
-    assert torch.equal(new[:, 4], first[:, 6])
-    assert torch.equal(new[:, 6:], first[:, 7:])
-    assert torch.equal(state.critic.attributes.weight[0], old["critic"]["attributes.weight"][2])
-    assert torch.equal(state.average_generator.start.weight, old["average_generator"]["start.weight"])
-    # The soft labels' means are those of the notes at hand.
-    mean = notes.soft_labels[notes.parts["train"]].mean(axis=0)
-    assert state.generator.condition.attribute_mean[0].numpy() == pytest.approx(mean, abs=1e-5)
-
-    # Other layers, and layers that would be left behind.
-    for changed in ("[8, 16, 8]", '[8, 8, 8]\nconditioning = "concatenated"'):
-        other = tmp_path / "other.toml"
-        other.write_text(narrower.replace("[8, 8, 8]", changed))
-        recipe, _ = read_recipe(other)
-        with pytest.raises(DarkrackError, match="only attributes may differ"):
-            stages.warm_start(stages.start_state(recipe, notes), tmp_path / "first", names)
-
-
-def test_the_command_says_what_a_run_started_from(notes_folder: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path)
-    command(recipe, notes_folder, tmp_path / "first")
-    for _ in range(2):  # the second call finds it finished, and must not forget
-        command(recipe, notes_folder, tmp_path / "second", "--start-from", str(tmp_path / "first"))
-        began = stages.load_generator(tmp_path / "second")[3]["started_from"]
-        cost = began.pop("cost")
-        assert began == {"recipe_sha256": read_recipe(recipe)[1], "step": 12}
-        assert cost == spent(tmp_path / "first")
-    command(recipe, notes_folder, tmp_path / "third", "--start-from", str(tmp_path / "second"))
-    assert spent(tmp_path / "third")["steps"] == 36  # with all that it rests on
-    assert spent(tmp_path / "third")["joules"] > spent(tmp_path / "second")["joules"] > cost["joules"] > 0
 
 
 def test_look_alikes_make_one_knob() -> None:

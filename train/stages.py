@@ -761,7 +761,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_trimmed(folder: Path, content: Mapping[str, Any]) -> None:
+def refuse_trimmed(folder: Path, content: Mapping[str, Any]) -> None:
+    """DarkrackError where a checkpoint is a trimmed network's."""
     if "widths" in content:
         raise DarkrackError(
             str(folder), "a run that was trained", "a trimmed one", "darkrack trim goes on with it, or export"
@@ -793,7 +794,11 @@ def resume(
     if not (folder / CHECKPOINT).exists():
         return None
     content = load_checkpoint(folder)
-    _refuse_trimmed(folder, content)
+    refuse_trimmed(folder, content)
+    if "optimisers" not in content:
+        raise DarkrackError(
+            str(folder), "a run of its own", "a warm start", "a new --run, and --start-from it"
+        )
     check_identity(folder, content, identity)
     state = start_state(recipe, notes, listen, ranks)
     for name, module in state.modules().items():
@@ -913,54 +918,6 @@ def contact_sheet(path: Path, state: State, recipe: Recipe, notes: TrainingSet, 
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=90)
     plt.close(figure)
-
-
-def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Give a fresh ``state`` the weights of an ``earlier`` run, and return what that run was (recipe, step).
-
-    Attributes are matched by name: what the earlier run had beside these ``names`` is left at its mean, what it had
-    not starts fresh. Optimisers, steps and the random state start fresh. DarkrackError where the networks differ.
-    """
-    content = load_checkpoint(earlier)
-    _refuse_trimmed(earlier, content)
-    facts = json.loads(read_bytes(earlier / "run.json", "the facts of a run", "darkrack train makes one"))
-    old_names = facts["attributes"]
-    both = [(new, old_names.index(name)) for new, name in enumerate(names) if name in old_names]
-    new_at, old_at = (list(one) for one in zip(*both, strict=True)) if both else ([], [])
-    for part, module in state.modules().items():
-        if part == "adversary":
-            continue  # which has another z to read
-        weights = module.state_dict()
-        for key in content[part]:
-            if key not in weights:
-                raise _another_shape(earlier, part, key)
-        for key, value in weights.items():
-            old = content[part].get(key)
-            if key in {"condition.attribute_mean", "condition.attribute_scale"}:
-                continue  # of these notes, not of those
-            if key == "condition.first.weight":  # columns: z where there is one, attributes, pitch, velocity
-                after = weights["condition.anchors"].shape[1] + 1
-                before = value.shape[1] - len(names) - after
-                if old is not None and old.shape[1] == before + len(old_names) + after:
-                    value[:, :before] = old[:, :before]
-                    value[:, -after:] = old[:, -after:]
-                    value[:, [before + n for n in new_at]] = old[:, [before + n for n in old_at]]
-                    continue
-            elif key in {"attributes.weight", "attributes.bias"} and old is not None:
-                value[new_at] = old[old_at]
-                continue
-            elif old is not None and old.shape == value.shape:
-                value.copy_(old)
-                continue
-            raise _another_shape(earlier, part, key)
-        module.load_state_dict(weights)
-    return {"recipe_sha256": facts["recipe_sha256"], "step": content["step"]}
-
-
-def _another_shape(earlier: Path, part: str, key: str) -> DarkrackError:
-    return DarkrackError(
-        str(earlier), f"a run whose {part} fits this recipe", f"another {key}", "only attributes may differ"
-    )
 
 
 def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, Any]]:

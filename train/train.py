@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start-from",
         type=Path,
         metavar="RUN",
-        help="begin with the weights of this run, made by another recipe",
+        help="begin with the weights of this run, made by another recipe, or of a warm start",
     )
     parser.add_argument(
         "--ear",
@@ -90,6 +90,7 @@ def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe,
     from train import growing, stages
     from train.cost import spent
     from train.ear import Hearing
+    from train.warm_start import take
 
     with ranks.first_goes_ahead():
         notes = load_training_set(args.data, recipe, args.threads)
@@ -116,7 +117,7 @@ def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe,
     else:
         state = stages.start_state(recipe, notes, listen, ranks)
         if args.start_from:
-            began = stages.warm_start(state, args.start_from, notes.attributes.names)
+            began = take(state, args.start_from, notes.attributes.names)
             facts["started_from"] = {**began, "cost": spent(args.start_from)}
     if ranks.first:
         _write_facts(args, facts)
