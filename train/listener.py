@@ -76,7 +76,7 @@ def held_out(
     compared with the other. Raises DarkrackError for sets without labels or with too few notes.
     """
     random = np.random.default_rng(seed)
-    known = _labelled(data, ears, pitch_range_midi)
+    known = labelled(data, ears, pitch_range_midi)
     rows = split([held.note for held in known])
     unseen_notes, unseen_instruments, trained = (
         [known[n] for n in rows[part]] for part in ("unseen_notes", "unseen_instruments", "train")
@@ -93,7 +93,7 @@ def held_out(
         ("unseen_instruments", "instruments never seen", same, unseen_instruments, None),
     ]
     if unseen:
-        others = _labelled(unseen, ears, pitch_range_midi)
+        others = labelled(unseen, ears, pitch_range_midi)
         found.append(("another_set", f"instruments of another set ({unseen.name})", same, others, None))
     # A set that is split by note alone, as the paper's is, has no instruments never seen.
     found = [one for one in found if one[3] or one[0] == "unseen_notes"]
@@ -125,7 +125,7 @@ def _drawn(
     return order[:count], [others[n] for n in random.permutation(len(others))[:count]]
 
 
-def _labelled(folder: Path, ears: Sequence[Teacher], pitch_range_midi: tuple[float, float]) -> list[Held]:
+def labelled(folder: Path, ears: Sequence[Teacher], pitch_range_midi: tuple[float, float]) -> list[Held]:
     """The notes in tune and range that each of ``ears`` has labelled, by the same classes as it has now."""
     labels: dict[str, Labels] = {ear.name: read_labels(folder, ear.name) for ear in ears}
     for ear in ears:

@@ -29,11 +29,18 @@ HIGHEST_SHARE = 0.45  # of the sample rate: the highest partial that is looked a
 TUNING_ROWS = 6
 
 
-def encode(audio: FloatArray, sample_rate_hz: int, f0_hz: float, grid: Partials) -> FloatArray:
+def encode(
+    audio: FloatArray,
+    sample_rate_hz: int,
+    f0_hz: float,
+    grid: Partials,
+    window_periods: float = WINDOW_PERIODS,
+) -> FloatArray:
     """One note on the grid, tuned to itself.
 
     ``audio``: (samples,) float32, the note begins at sample 0; what is missing at the end counts as silence.
     ``f0_hz``: the measured fundamental; refined here from the low rows, so that deviations centre on zero.
+    ``window_periods``: of f0, but never under WINDOW_HOPS hops; everything that learns has the default.
     Returns float32 (2, rows, frames): [0] the level x in [0, about 1.03], dB = floor_db * (1 - x), where 0 dB is
     amplitude 1 after the loudest frame is set to RMS 1; [1] the deviation d in [-1, 1], frequency = (k + d / 2) * f0.
     Rows above ``limit_hz`` or HIGHEST_SHARE of the sample rate are 0 in both. Raises DarkrackError for audio that is
@@ -43,11 +50,12 @@ def encode(audio: FloatArray, sample_rate_hz: int, f0_hz: float, grid: Partials)
         raise DarkrackError(
             "audio of a note", "finite samples", "NaN or infinity", "look at the file it came from"
         )
-    f0_hz = _refined_f0(audio, sample_rate_hz, f0_hz, grid)
+    f0_hz = _refined_f0(audio, sample_rate_hz, f0_hz, grid, window_periods)
     # What lies over the sample rate's half is a mirror image of what lies under it.
     rows = min(sounding_rows(f0_hz, grid), max(1, int(HIGHEST_SHARE * sample_rate_hz / f0_hz)))
     times_s = np.arange(grid.frames) / grid.frame_rate_hz
-    amplitude, frequency_hz = _analyse(audio, sample_rate_hz, f0_hz, rows, times_s, grid.frame_rate_hz)
+    window_s = max(window_periods / f0_hz, WINDOW_HOPS / grid.frame_rate_hz)
+    amplitude, frequency_hz = _analyse(audio, sample_rate_hz, f0_hz, rows, times_s, window_s)
     loudest_rms = math.sqrt(float((amplitude**2).sum(axis=1).max()) / 2)
     if loudest_rms < 1e-7:  # -140 dBFS: below 24 bits there is nothing to learn
         raise DarkrackError("audio of a note", "sound", "silence", "leave the note out")
@@ -60,11 +68,14 @@ def encode(audio: FloatArray, sample_rate_hz: int, f0_hz: float, grid: Partials)
     return encoded
 
 
-def _refined_f0(audio: FloatArray, sample_rate_hz: int, f0_hz: float, grid: Partials) -> float:
+def _refined_f0(
+    audio: FloatArray, sample_rate_hz: int, f0_hz: float, grid: Partials, window_periods: float
+) -> float:
     """The fundamental at which the strong low partials deviate by nothing on average (energy-weighted)."""
     times_s = np.arange(2, grid.frames, 4) / grid.frame_rate_hz  # the onset is left out: it has no pitch yet
     rows = min(TUNING_ROWS, sounding_rows(f0_hz, grid))
-    amplitude, frequency_hz = _analyse(audio, sample_rate_hz, f0_hz, rows, times_s, grid.frame_rate_hz)
+    window_s = max(window_periods / f0_hz, WINDOW_HOPS / grid.frame_rate_hz)
+    amplitude, frequency_hz = _analyse(audio, sample_rate_hz, f0_hz, rows, times_s, window_s)
     partial = np.arange(1, rows + 1)
     # Within a quarter row it is the partial itself, beyond it is a neighbour or noise.
     energy = np.where(np.abs(frequency_hz / f0_hz - partial) < 0.25, amplitude**2, 0)
@@ -80,14 +91,14 @@ def _analyse(  # noqa: PLR0917 (what a note is, and where to look)
     f0_hz: float,
     rows: int,
     times_s: npt.NDArray[np.float64],
-    hop_hz: float,
+    window_s: float,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Amplitude and frequency (Hz), both (frames, rows), by a Hann window and its derivative.
 
     Frequency by the derivative of the window (Auger & Flandrin 1995): w^ = w - Im(X_dh / X_h). It holds at one
     instant, so it is not ambiguous beyond half the frame rate as differences between frames are.
     """
-    half = round(max(WINDOW_PERIODS / f0_hz, WINDOW_HOPS / hop_hz) * sample_rate_hz / 2)
+    half = round(window_s * sample_rate_hz / 2)
     offset = np.arange(-half, half + 1)
     window = 0.5 + 0.5 * np.cos(np.pi * offset / half)
     slope = -0.5 * np.pi / half * np.sin(np.pi * offset / half)
