@@ -548,7 +548,8 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
         distances = []
         for name, kept in standing.kept.items():
             wanted = taught_features[name][1][:, torch.from_numpy(kept)]
-            spread = wanted.std((0, 2), keepdim=True).clamp(min=1e-3)
+            places = (0, *range(2, wanted.dim()))
+            spread = wanted.std(places, keepdim=True).clamp(min=1e-3)
             distances.append(((features[name][1] - wanted) / spread).abs().mean())
         feature_loss = torch.stack(distances).mean()
     else:
