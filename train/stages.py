@@ -240,13 +240,7 @@ def train(  # noqa: PLR0917
             return ""
         save_checkpoint(folder, state, identity)
         if state.step == recipe.checkpoint_every_steps:
-            early = {
-                "identity": dict(identity),
-                "step": state.step,
-                "generator": state.generator.state_dict(),
-            }
-            with atomic_path(folder / EARLY) as temporary:
-                torch.save(early, temporary)
+            write_early(folder, state.step, state.generator, identity)
         cost.write(taken)
         append_log(folder / "log.csv", log, columns)
         draw_log(folder)
@@ -748,6 +742,13 @@ def write_checkpoint(folder: Path, content: Mapping[str, Any]) -> None:
             raise OSError(str(error).split("\n", maxsplit=1)[0]) from error
 
 
+def write_early(folder: Path, step: int, generator: torch.nn.Module, identity: Mapping[str, str]) -> None:
+    """Keep the generator as it is at the run's first checkpoint, for `darkrack trim --survivors early`."""
+    early = {"identity": dict(identity), "step": step, "generator": generator.state_dict()}
+    with atomic_path(folder / EARLY) as temporary:
+        torch.save(early, temporary)
+
+
 def load_checkpoint(folder: Path) -> dict[str, Any]:
     """A run's checkpoint; DarkrackError where there is none or it is damaged. Nothing in it is executed."""
     path = folder / CHECKPOINT
@@ -762,7 +763,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_trimmed(folder: Path, content: Mapping[str, Any]) -> None:
+def refuse_trimmed(folder: Path, content: Mapping[str, Any]) -> None:
+    """DarkrackError where a checkpoint is of a run that `darkrack trim` made: it has nothing to train on with."""
     if "widths" in content:
         raise DarkrackError(
             str(folder), "a run that was trained", "a trimmed one", "darkrack trim goes on with it, or export"
@@ -794,7 +796,7 @@ def resume(
     if not (folder / CHECKPOINT).exists():
         return None
     content = load_checkpoint(folder)
-    _refuse_trimmed(folder, content)
+    refuse_trimmed(folder, content)
     check_identity(folder, content, identity)
     state = start_state(recipe, notes, listen, ranks)
     for name, module in state.modules().items():
@@ -923,7 +925,7 @@ def warm_start(state: State, earlier: Path, names: Sequence[str]) -> dict[str, A
     not starts fresh. Optimisers, steps and the random state start fresh. DarkrackError where the networks differ.
     """
     content = load_checkpoint(earlier)
-    _refuse_trimmed(earlier, content)
+    refuse_trimmed(earlier, content)
     facts = json.loads(read_bytes(earlier / "run.json", "the facts of a run", "darkrack train makes one"))
     old_names = facts["attributes"]
     both = [(new, old_names.index(name)) for new, name in enumerate(names) if name in old_names]
