@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from compress.prove import LEAST_CORRELATION, TOLERANCE, quality, worse
+from compress.quantize import DYNAMIC_INT8, FLOAT32, quantized, time_variants
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes, write_json
 from device.machine import meter
@@ -66,9 +67,10 @@ class Candidate:
     parameters: int
     file_bytes: int
     ram_bytes: int
+    played: str  # the variant that plays by default, of which file, RAM, time and energy are
     note_us: float
     float32_us: float
-    against_parent: float  # the parent's float32 time a note over this one's int8
+    against_parent: float  # the parent's float32 time a note over this one's as it plays
     note_j: float
     trained_s: float | None  # CPU of a trimmed one beyond its parent's, by the clock of others
     steps: int
@@ -188,23 +190,24 @@ def _classifiers(accuracies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Candidate]:
     import torch
 
-    from compress.export import to_tflite
+    from compress.export import plays_by_default, to_tflite
     from compress.prune import count_macs
-    from compress.quantize import DYNAMIC_INT8, quantized, time_variants
-    from train.stages import input_shapes, load_generator
+    from train.runs import open_run
 
     counted: dict[str, tuple[int, int, dict[str, Any]]] = {}
     models: dict[str, bytes] = {}
+    played: dict[str, str] = {}
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     outputs: dict[str, tuple[int, ...]] = {}
     for path in subjects:
-        generator, _, recipe, facts = load_generator(Path(path))
-        inputs = input_shapes(recipe, len(facts["attributes"]))
+        opened = open_run(Path(path))
+        inputs, generator = opened.inputs, opened.generator
         macs = count_macs(generator, [torch.zeros(size) for size in inputs.values()])
-        counted[path] = macs, sum(parameter.numel() for parameter in generator.parameters()), facts
-        models[f"{path} float32"] = to_tflite(generator, inputs)
-        models[f"{path} int8"] = quantized(models[f"{path} float32"], DYNAMIC_INT8)
-        shapes[path], outputs[path] = inputs, (1, 2, recipe.grid.rows, recipe.grid.frames)
+        counted[path] = macs, sum(parameter.numel() for parameter in generator.parameters()), opened.facts
+        played[path] = plays_by_default(opened.grid)
+        models[f"{path} {FLOAT32}"] = to_tflite(generator, inputs)
+        models[f"{path} {played[path]}"] = quantized(models[f"{path} {FLOAT32}"], played[path])
+        shapes[path], outputs[path] = inputs, opened.output
     parent = max(
         (p for p in counted if "trimmed" not in counted[p][2]), key=lambda p: counted[p][0], default=None
     )
@@ -218,11 +221,12 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
                 path, "a network that makes notes as its parent does", "another recipe", "leave it out"
             )
     notes = {name: np.zeros(size, np.float32) for name, size in shapes[parent].items()}
-    yardstick = f"{parent} float32"
+    yardstick = f"{parent} {FLOAT32}"
     times = time_variants(models, notes, outputs[parent], yardstick=yardstick)
     made = []
     for path, subject in subjects.items():
         macs, parameters, facts = counted[path]
+        plays, float32 = f"{path} {played[path]}", f"{path} {FLOAT32}"
         made.append(
             Candidate(
                 name=subject["name"],
@@ -232,12 +236,13 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
                 weight_share=parameters / counted[parent][1],
                 macs=macs,
                 parameters=parameters,
-                file_bytes=len(models[f"{path} int8"]),
-                ram_bytes=ram_bytes(models[f"{path} int8"]),
-                note_us=times[f"{path} int8"].median_us,
-                float32_us=times[f"{path} float32"].median_us,
-                against_parent=1 / times[f"{path} int8"].ratio,
-                note_j=_energy_j(models[f"{path} int8"], watts),
+                file_bytes=len(models[plays]),
+                ram_bytes=ram_bytes(models[plays]),
+                played=played[path],
+                note_us=times[plays].median_us,
+                float32_us=times[float32].median_us,
+                against_parent=1 / times[plays].ratio,
+                note_j=_energy_j(models[plays], watts),
                 trained_s=facts["trimmed"]["cpu_s"] if "trimmed" in facts else _trained_s(Path(path)),
                 steps=facts["trimmed"]["steps"] if "trimmed" in facts else facts["step"],
                 keeps=not worse(subject, subjects[parent]),
@@ -324,17 +329,29 @@ def _energy_j(model: bytes, watts: float) -> float:
 def _trained_s(run: Path) -> float | None:
     """Seconds that a run's training took by its log; None where there is none.
 
-    The log has notes a second since training began: right for a run that was not stopped.
+    The log has notes a second since training began, on `stft` since the scale did: right for what was not stopped.
     """
-    from train.recipe import read_recipe
+    from train.recipe import Recipe, read_recipe
 
     try:
         with (run / "log.csv").open(encoding="utf-8") as log:
-            last = list(csv.DictReader(log))[-1]
-    except (OSError, IndexError):
+            rows = [(int(row["step"]), float(row["notes_per_s"])) for row in csv.DictReader(log)]
+    except OSError:
         return None
-    batch = read_recipe(run / "recipe.toml")[0].batch
-    return round(int(last["step"]) * batch / float(last["notes_per_s"]), 1)
+    recipe, _ = read_recipe(run / "recipe.toml")
+    if isinstance(recipe, Recipe):
+        legs = [(recipe.steps, recipe.batch)]
+    else:
+        growth = recipe.growth
+        legs = [(recipe.encoded_steps, recipe.batch), *zip(growth.steps, growth.batch, strict=True)]
+    began, seconds = 0, 0.0
+    for steps, batch in legs:
+        last, notes_per_s = max(
+            (row for row in rows if began < row[0] <= began + steps), default=(began, 1.0)
+        )
+        seconds += (last - began) * batch / notes_per_s
+        began += steps
+    return round(seconds, 1) if rows else None
 
 
 def front(candidates: Sequence[Candidate], cost: str, ear: str) -> list[Candidate]:
@@ -357,6 +374,7 @@ def _text(
         f"{meter}. RAM: inner tensors that live at once. FAD on unseen notes of seen instruments, with its interval."
     )
     yield ""
+    plays = candidates[0].played.removeprefix("dynamic_")
     head = [
         "network",
         "from",
@@ -365,10 +383,10 @@ def _text(
         "weights",
         "file kB",
         "RAM kB",
-        "us int8",
+        f"us {plays}",
         "us float32",
     ]
-    head += ["parent's float32 / int8", "uJ a note", "training s", "steps"]
+    head += [f"parent's float32 / {plays}", "uJ a note", "training s", "steps"]
     head += [f"FAD by {ear}" for ear in ears] + ["correlation", "pitch, cents", "diversity", "as the parent"]
     yield "| " + " | ".join(head) + " |"
     yield "|---" * len(head) + "|"
@@ -396,6 +414,8 @@ def _text(
     else:
         yield f"None {rule}."
     yield ""
+    if candidates[0].played != DYNAMIC_INT8:
+        return  # the boards' peaks are int8's
     yield "## What fits where"
     yield ""
     smallest = min(kept or candidates, key=lambda one: one.macs)
@@ -428,7 +448,11 @@ def _draw(candidates: Sequence[Candidate], ear: str, path: Path) -> None:
     arms = sorted({one.arm for one in candidates}, key=lambda arm: (arm != "parent", arm))
     for axis, (cost, label) in zip(
         axes,
-        (("macs", "MACs a note"), ("note_us", "us a note, int8"), ("parameters", "parameters")),
+        (
+            ("macs", "MACs a note"),
+            ("note_us", f"us a note, {candidates[0].played}"),
+            ("parameters", "parameters"),
+        ),
         strict=True,
     ):
         for number, arm in enumerate(arms):
