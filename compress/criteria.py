@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from compress.prune import IN, OUT, Group, Part, weight_of
+from compress.prune import IN, OUT, Group, Part, parts_of, weight_of
 from device.errors import DarkrackError
 
 Floats = npt.NDArray[np.float64]
@@ -22,6 +22,9 @@ Loss = Callable[[nn.Module], Tensor]  # of a network like the one that is scored
 
 CRITERIA = ("mi", "magnitude", "taylor", "activation", "random")
 POSITIONS = 16  # of each note that activations are looked at: neighbours say the same
+NOTES_AT_ONCE = (
+    16  # wide maps are 10 MB of activations a note in the smallest recipe on `stft`, 100 in the paper's
+)
 SAMPLES_AN_INPUT = (
     4  # notes; the estimate wants more samples than inputs, and of more inputs a random part is read
 )
@@ -60,30 +63,40 @@ def score(  # noqa: PLR0917
         return _taylor(network, groups, losses)
     if criterion not in CRITERIA:
         raise DarkrackError("criterion", f"one of {', '.join(CRITERIA)}", criterion)
-    random = np.random.default_rng(seed)
+    notes = len(batch[0])
+    draws = {group.name: np.random.default_rng([seed, n]) for n, group in enumerate(groups)}
+    squares = {group.name: np.zeros(group.channels) for group in groups}
+    pairs: dict[str, list[tuple[Floats, Floats]]] = {group.name: [] for group in groups}
+    for first in range(0, notes, NOTES_AT_ONCE):
+        with torch.no_grad(), listening(network, groups) as heard:
+            network(*(one[first : first + NOTES_AT_ONCE] for one in batch))
+        for name, (read, units) in heard.items():
+            squares[name] += units.double().square().flatten(2).mean(2).sum(0).numpy()
+            pairs[name].append(_pairs(read.numpy(), units.numpy(), draws[name]))
     scores = {}
-    with torch.no_grad(), listening(network, groups) as heard:
-        network(*batch)
     for group in groups:
-        read, units = heard[group.name]
-        handed_on = units.numpy().astype(np.float64)  # (B, channels, positions)
-        if criterion == "activation":
-            scores[group.name] = (handed_on**2).mean((0, 2))
-        else:
-            scores[group.name] = copula_information(*_pairs(read.numpy(), handed_on, random))
-        if not handed_on.var(axis=(0, 2)).any():
+        inputs, handed_on = (np.concatenate(side) for side in zip(*pairs[group.name], strict=True))
+        if not handed_on.var(axis=0).any():
             raise DarkrackError(
                 group.name, "units that move", "none does", "the layer has collapsed: go back a round"
             )
+        if criterion == "activation":
+            scores[group.name] = squares[group.name] / notes
+            continue
+        most = max(notes // SAMPLES_AN_INPUT, 1)
+        if inputs.shape[1] > most:
+            inputs = inputs[:, draws[group.name].choice(inputs.shape[1], most, replace=False)]
+        scores[group.name] = copula_information(inputs, handed_on)
     return scores
 
 
 @contextmanager
 def listening(network: nn.Module, groups: Sequence[Group]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """While open, each pass leaves by group: what its first maker read (B, D, positions), what it handed on.
+    """While open, each pass leaves by group: what its first maker read (B, D, *positions), what it handed on.
 
-    The latter (B, channels, positions) as the first layer reads it that reads the group: after the activation, with
-    noise and all. A channel that is several inputs there is their mean. Gradients flow through both.
+    The latter (B, channels, *positions) as the first layer reads it that reads the group: after the activation, with
+    noise and all. A channel that is several inputs there is their mean. Positions are those of the maps, or one.
+    Gradients flow through both.
     """
     modules = dict(network.named_modules())
     read: dict[str, Tensor] = {}
@@ -92,7 +105,7 @@ def listening(network: nn.Module, groups: Sequence[Group]) -> Iterator[dict[str,
 
     def hear_maker(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            read[name] = inputs[0].flatten(2) if inputs[0].dim() > 2 else inputs[0][:, :, None]
+            read[name] = inputs[0] if inputs[0].dim() > 2 else inputs[0][:, :, None]
 
         return hook
 
@@ -100,8 +113,8 @@ def listening(network: nn.Module, groups: Sequence[Group]) -> Iterator[dict[str,
         index = torch.from_numpy(part.index)
 
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            flat = inputs[0].flatten(2) if inputs[0].dim() > 2 else inputs[0][:, :, None]
-            heard[name] = read[name], flat[:, index].mean(2)
+            maps = inputs[0] if inputs[0].dim() > 2 else inputs[0][:, :, None]
+            heard[name] = read[name], maps[:, index].mean(2)
 
         return hook
 
@@ -121,23 +134,27 @@ def listening(network: nn.Module, groups: Sequence[Group]) -> Iterator[dict[str,
 
 
 def _pairs(
-    read: npt.NDArray[np.float32], units: Floats, random: np.random.Generator
+    read: npt.NDArray[np.float32], units: npt.NDArray[np.float32], random: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """(N, D) and (N, channels): both sides of a layer at the same moments of the same notes, POSITIONS of each note.
 
-    Where one side has more positions than the other (a note's condition has one), the moments are matched by their
-    share of the way; what has one is looked at once a note, because its repetition is no further sample. Of more than
-    notes / SAMPLES_AN_INPUT inputs as many are drawn at random: moments of one note say much the same.
+    Where one side has more positions than the other (maps are enlarged between two layers, a note's condition has one),
+    the moments are matched by their share of the way along each side of the map; what has one is looked at once a note,
+    because its repetition is no further sample.
     """
-    count = min(POSITIONS, units.shape[2]) if read.shape[2] > 1 else 1
-    places = np.stack([random.choice(units.shape[2], count, replace=False) for _ in range(len(units))])
+    if read.ndim != units.ndim:  # a dense layer on one side
+        read, units = (one.reshape(*one.shape[:2], -1) for one in (read, units))
+    count = 1 if read[0, 0].size == 1 else min(POSITIONS, units[0, 0].size)
+    places = np.stack([random.choice(units[0, 0].size, count, replace=False) for _ in range(len(units))])
     notes = np.arange(len(units))[:, None]
-    there = places * read.shape[2] // units.shape[2]
-    inputs = read[notes, :, there].reshape(-1, read.shape[1]).astype(np.float64)
-    most = max(len(units) // SAMPLES_AN_INPUT, 1)
-    if inputs.shape[1] > most:
-        inputs = inputs[:, random.choice(inputs.shape[1], most, replace=False)]
-    return inputs, units[notes, :, places].reshape(-1, units.shape[1])
+    at = np.unravel_index(places, units.shape[2:])
+    there = [axis * has // of for axis, has, of in zip(at, read.shape[2:], units.shape[2:], strict=True)]
+    inputs = np.moveaxis(read, 1, -1)[(notes, *there)]
+    handed_on = np.moveaxis(units, 1, -1)[(notes, *at)]
+    return (
+        inputs.reshape(-1, read.shape[1]).astype(np.float64),
+        handed_on.reshape(-1, units.shape[1]).astype(np.float64),
+    )
 
 
 def copula_information(inputs: Floats, units: Floats) -> Floats:
@@ -178,13 +195,16 @@ def copula_information(inputs: Floats, units: Floats) -> Floats:
 
 def _magnitude(network: nn.Module, group: Group) -> Floats:
     """Squared weights of each channel; each layer's share of the group counts the same."""
-    modules = dict(network.named_modules())
+    modules = parts_of(network)
     total = np.zeros(group.channels)
     for part in group.parts:
         squares = weight_of(modules[part.layer]).detach().double().square()
         if part.side == IN and squares.dim() > 1:
             squares = squares.transpose(0, 1)
-        channels = squares.reshape(len(squares), -1).sum(1).numpy()[part.index].sum(1)
+        rows = (
+            part.index.size if part.side == OUT else len(squares)
+        )  # a loose parameter may have them elsewhere
+        channels = squares.reshape(rows, -1).sum(1).numpy()[part.index].sum(1)
         total += channels / max(channels.mean(), 1e-30)
     return total
 
@@ -193,7 +213,7 @@ def _taylor(network: nn.Module, groups: Sequence[Group], losses: Sequence[Loss])
     required = [parameter.requires_grad for parameter in network.parameters()]
     network.requires_grad_(True)
     scores = {group.name: np.zeros(group.channels) for group in groups}
-    modules = dict(network.named_modules())
+    modules = parts_of(network)
     for loss in losses:
         network.zero_grad()
         loss(network).backward()  # type: ignore[no-untyped-call]
@@ -203,8 +223,8 @@ def _taylor(network: nn.Module, groups: Sequence[Group], losses: Sequence[Loss])
             for part in group.side(OUT):
                 weight = weight_of(modules[part.layer])
                 if weight.grad is not None:
-                    change = (weight.detach() * weight.grad).reshape(len(weight), -1).sum(1).double().numpy()
-                    gone += change[part.index].sum(1)
+                    change = (weight.detach() * weight.grad).reshape(part.index.size, -1).sum(1)
+                    gone += change.double().numpy()[part.index].sum(1)
             scores[group.name] += gone**2
     network.zero_grad()
     for parameter, once in zip(network.parameters(), required, strict=True):

@@ -43,9 +43,9 @@ from device.errors import DarkrackError
 from device.generator import BEGIN, OUTPUT, SIGNATURE, SLICE, Network
 from device.inference import snr_db
 from device.knobs import Knobs
+from device.partials import Partials
+from device.stft import Stft
 
-DEFAULT_VARIANT = DYNAMIC_INT8
-DEFAULT_ON_STFT = FLOAT16  # the phase is a running sum of what the network says: int8's errors add up
 VARIANTS = (FLOAT32, FLOAT16, DYNAMIC_INT8, STATIC_INT8, MIXED)  # of TFLite
 ALWAYS_PROVED = (FLOAT32, FLOAT16, DYNAMIC_INT8)
 ONNX = "onnx"
@@ -84,6 +84,14 @@ STFT_MARGINS = {**MARGINS, FLOAT16: Hop(40.0, 3.0, 3.0)}
 # A slice is held against the same model's whole note: levels lie around .4, so 1e-6 is 20 log10(.4 / 1e-6) = 112 dB.
 # With int8 the activations of a slice have ranges of their own.
 SLICE_MARGINS_DB = {FLOAT32: 112.0, FLOAT16: 112.0, DYNAMIC_INT8: 18.0, MIXED: 18.0, STATIC_INT8: 12.0}
+
+
+def plays_by_default(grid: Partials | Stft) -> str:
+    """The variant that a bundle on this grid plays unless a jury chose: dynamic int8, on stft float16.
+
+    There the phase is a running sum of what the network says: int8's errors add up.
+    """
+    return FLOAT16 if isinstance(grid, Stft) else DYNAMIC_INT8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +208,7 @@ def export(
         opened.output,
     )
     grows = isinstance(recipe, GrowingRecipe)
-    plays = DEFAULT_ON_STFT if grows else DEFAULT_VARIANT
+    plays = plays_by_default(opened.grid)
     proved = {FLOAT32, plays, *extra} if grows else {*ALWAYS_PROVED, *extra}
     if not recipe.generator.attributes:
         raise DarkrackError(

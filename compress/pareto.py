@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from compress.prove import LEAST_CORRELATION, TOLERANCE, quality, worse
+from compress.quantize import DYNAMIC_INT8, FLOAT32, quantized, time_variants
 from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes, write_json
 from device.machine import meter
@@ -67,9 +68,10 @@ class Candidate:
     parameters: int
     file_bytes: int
     ram_bytes: int
+    played: str  # the variant that plays by default, of which file, RAM, time and energy are
     note_us: float
     float32_us: float
-    against_parent: float  # the parent's float32 time a note over this one's int8
+    against_parent: float  # the parent's float32 time a note over this one's as it plays
     note_j: float
     trained_core_s: float | None  # with all that it started from; None where that was not counted
     trained_j: float | None
@@ -190,24 +192,25 @@ def _classifiers(accuracies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Candidate]:
     import torch
 
-    from compress.export import to_tflite
+    from compress.export import plays_by_default, to_tflite
     from compress.prune import count_macs
-    from compress.quantize import DYNAMIC_INT8, quantized, time_variants
     from train.cost import spent
-    from train.stages import input_shapes, load_generator
+    from train.runs import open_run
 
     counted: dict[str, tuple[int, int, dict[str, Any]]] = {}
     models: dict[str, bytes] = {}
+    played: dict[str, str] = {}
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     outputs: dict[str, tuple[int, ...]] = {}
     for path in subjects:
-        generator, _, recipe, facts = load_generator(Path(path))
-        inputs = input_shapes(recipe, len(facts["attributes"]))
+        opened = open_run(Path(path))
+        inputs, generator = opened.inputs, opened.generator
         macs = count_macs(generator, [torch.zeros(size) for size in inputs.values()])
-        counted[path] = macs, sum(parameter.numel() for parameter in generator.parameters()), facts
-        models[f"{path} float32"] = to_tflite(generator, inputs)
-        models[f"{path} int8"] = quantized(models[f"{path} float32"], DYNAMIC_INT8)
-        shapes[path], outputs[path] = inputs, (1, 2, recipe.grid.rows, recipe.grid.frames)
+        counted[path] = macs, sum(parameter.numel() for parameter in generator.parameters()), opened.facts
+        played[path] = plays_by_default(opened.grid)
+        models[f"{path} {FLOAT32}"] = to_tflite(generator, inputs)
+        models[f"{path} {played[path]}"] = quantized(models[f"{path} {FLOAT32}"], played[path])
+        shapes[path], outputs[path] = inputs, opened.output
     parent = max(
         (p for p in counted if "trimmed" not in counted[p][2]), key=lambda p: counted[p][0], default=None
     )
@@ -221,12 +224,13 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
                 path, "a network that makes notes as its parent does", "another recipe", "leave it out"
             )
     notes = {name: np.zeros(size, np.float32) for name, size in shapes[parent].items()}
-    yardstick = f"{parent} float32"
+    yardstick = f"{parent} {FLOAT32}"
     times = time_variants(models, notes, outputs[parent], yardstick=yardstick)
     made = []
     for path, subject in subjects.items():
         macs, parameters, facts = counted[path]
         trained = spent(Path(path))
+        plays, float32 = f"{path} {played[path]}", f"{path} {FLOAT32}"
         made.append(
             Candidate(
                 name=subject["name"],
@@ -237,12 +241,13 @@ def _measure(subjects: Mapping[str, Mapping[str, Any]], watts: float) -> list[Ca
                 weight_share=parameters / counted[parent][1],
                 macs=macs,
                 parameters=parameters,
-                file_bytes=len(models[f"{path} int8"]),
-                ram_bytes=ram_bytes(models[f"{path} int8"]),
-                note_us=times[f"{path} int8"].median_us,
-                float32_us=times[f"{path} float32"].median_us,
-                against_parent=1 / times[f"{path} int8"].ratio,
-                note_j=_energy_j(models[f"{path} int8"], watts),
+                file_bytes=len(models[plays]),
+                ram_bytes=ram_bytes(models[plays]),
+                played=played[path],
+                note_us=times[plays].median_us,
+                float32_us=times[float32].median_us,
+                against_parent=1 / times[plays].ratio,
+                note_j=_energy_j(models[plays], watts),
                 trained_core_s=trained.get("core_seconds"),
                 trained_j=trained.get("joules"),
                 steps=int(trained.get("steps", facts["step"])),
@@ -347,6 +352,7 @@ def _text(
         f"{meter}. RAM: inner tensors that live at once. FAD on unseen notes of seen instruments, with its interval."
     )
     yield ""
+    plays = candidates[0].played.removeprefix("dynamic_")
     head = [
         "network",
         "from",
@@ -355,10 +361,10 @@ def _text(
         "weights",
         "file kB",
         "RAM kB",
-        "us int8",
+        f"us {plays}",
         "us float32",
     ]
-    head += ["parent's float32 / int8", "uJ a note", "training, core s", "Wh", "steps"]
+    head += [f"parent's float32 / {plays}", "uJ a note", "training, core s", "Wh", "steps"]
     head += [f"FAD by {ear}" for ear in ears] + ["correlation", "pitch, cents", "diversity", "as the parent"]
     yield "| " + " | ".join(head) + " |"
     yield "|---" * len(head) + "|"
@@ -388,6 +394,8 @@ def _text(
         yield f"None {rule}."
     yield ""
     yield from _arms(candidates, ears)
+    if candidates[0].played != DYNAMIC_INT8:
+        return  # the boards' peaks are int8's
     yield "## What fits where"
     yield ""
     smallest = min(kept or candidates, key=lambda one: one.macs)
@@ -462,7 +470,11 @@ def _draw(candidates: Sequence[Candidate], ear: str, path: Path) -> None:
     arms = sorted({one.arm for one in candidates}, key=lambda arm: (arm != "parent", arm))
     for axis, (cost, label) in zip(
         axes,
-        (("macs", "MACs a note"), ("note_us", "us a note, int8"), ("parameters", "parameters")),
+        (
+            ("macs", "MACs a note"),
+            ("note_us", f"us a note, {candidates[0].played}"),
+            ("parameters", "parameters"),
+        ),
         strict=True,
     ):
         for number, arm in enumerate(arms):

@@ -24,14 +24,17 @@ Indices = npt.NDArray[np.int64]
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Linear)
 OUT, IN = "out", "in"
 BLOCK = 8  # kernels work on 8 or 16 channels at once: 9 cost what 16 do
+Weighty = (
+    nn.Module | nn.Parameter
+)  # a layer, or a parameter that no layer has, as a bias of maps beside a dense layer
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """A layer's share of a group: ``index`` (channels, k), the outputs or inputs (``side``) that each channel is there.
 
-    k is 1, or more where a channel is several of them: a dense layer whose outputs are reshaped to channels and frames,
-    or a gain and an offset side by side.
+    A loose parameter is one too. k is 1, or more where a channel is several of them: a dense layer whose outputs are
+    reshaped to channels and frames, or a gain and an offset side by side.
     """
 
     layer: str
@@ -69,7 +72,7 @@ class Structure:
 
     layers: Mapping[str, Layer]
     groups: tuple[Group, ...]
-    norms: Mapping[str, int]  # parameters of each layer that is none of these, for each of its channels
+    norms: Mapping[str, int]  # parameters of each part that is none of these, for each of its channels
     rest: int  # parameters of everything else
 
     def widths(self) -> dict[str, int]:
@@ -134,11 +137,16 @@ def _macs_by_layer(network: nn.Module, example: Sequence[Tensor]) -> dict[str, i
     return total
 
 
-def weight_of(module: nn.Module) -> Tensor:
-    """The weights of a layer that has some."""
-    weight = module.weight
+def weight_of(module: Weighty) -> Tensor:
+    """The weights of a layer that has some, or a loose parameter itself."""
+    weight = module if isinstance(module, nn.Parameter) else module.weight
     assert isinstance(weight, Tensor)
     return weight
+
+
+def parts_of(network: nn.Module) -> dict[str, Weighty]:
+    """What a `Part` may name, in the network's order, parameters behind layers."""
+    return {**dict(network.named_modules()), **dict(network.named_parameters())}
 
 
 @contextmanager
@@ -184,9 +192,13 @@ def structure_of(network: nn.Module, example: Sequence[Tensor], fixed: Sequence[
                 "a layer that the dependency graph skipped",
                 "name it as fixed",
             )
-    modules = dict(network.named_modules())
+    modules = parts_of(network)
+
+    def parameters(of: Weighty) -> int:
+        return of.numel() if isinstance(of, nn.Parameter) else sum(one.numel() for one in of.parameters())
+
     norms = {
-        part.layer: sum(parameter.numel() for parameter in modules[part.layer].parameters()) // group.channels
+        part.layer: parameters(modules[part.layer]) // group.channels
         for group in groups
         for part in group.parts
         if part.layer not in layers
@@ -212,7 +224,7 @@ def _groups(
     network: nn.Module, example: Sequence[Tensor], fixed: Sequence[str], layers: Mapping[str, Layer]
 ) -> Iterator[Group]:
     graph = _graph(network, example)
-    modules = dict(network.named_modules())
+    modules = parts_of(network)
     names = {module: name for name, module in modules.items()}
     order = {name: place for place, name in enumerate(modules)}
     seen: set[tuple[str, str]] = set()
@@ -257,8 +269,8 @@ def _groups(
         yield Group(makers[0], count, tuple(parts))
 
 
-def _entries(graph: Any, group: Any, names: Mapping[nn.Module, str]) -> list[tuple[str, str, list[int]]]:
-    """(layer, side, places) of the modules with parameters or a count of channels in a group of torch-pruning."""
+def _entries(graph: Any, group: Any, names: Mapping[Weighty, str]) -> list[tuple[str, str, list[int]]]:
+    """(layer, side, places) of what has parameters or a count of channels in a group of torch-pruning."""
     found = []
     for dependency, places in group:
         module = dependency.target.module
@@ -268,15 +280,15 @@ def _entries(graph: Any, group: Any, names: Mapping[nn.Module, str]) -> list[tup
     return found
 
 
-def _cutter(graph: Any, module: nn.Module, side: str) -> Any:
+def _cutter(graph: Any, module: Weighty, side: str) -> Any:
     cutter = graph.get_pruner_of_module(module)
     return cutter.prune_out_channels if side == OUT else cutter.prune_in_channels
 
 
-def _size(module: nn.Module, side: str) -> int:
+def _size(module: Weighty, side: str) -> int:
     if isinstance(module, WEIGHTED):
         return int(weight_of(module).shape[0 if side == OUT else 1])
-    return int(weight_of(module).shape[0])  # a norm
+    return weight_of(module).numel()  # a norm, or a loose parameter
 
 
 def choose(
@@ -291,7 +303,8 @@ def choose(
     ``scores`` (channels,) >= 0: what each channel is worth beside the others of its group; only their shares count, so
     that a group with large scores is not spared whole. Blocks of BLOCK go one after another, each time the one that
     loses the least of what is left in its group for what it saves (``per``: "macs" or "weights"). That spares a group
-    the more, the less is left of it. No group falls below ``floor`` channels, nor below what it has.
+    the more, the less is left of it. No group falls below ``floor`` channels, nor below what it has; where that is less
+    than a block, the last block of a group goes channel by channel.
     Raises DarkrackError where scores are missing or all zero (a collapsed layer), or the budget cannot be met.
     """
     for group in structure.groups:
@@ -317,7 +330,7 @@ def choose(
         best = None
         for group in structure.groups:
             name, width = group.name, widths[group.name]
-            count = width % BLOCK or BLOCK
+            count = 1 if width <= BLOCK else width % BLOCK or BLOCK
             if width - count < floor:
                 continue
             lost = float(scores[name][order[name][taken[name] : taken[name] + count]].sum())
@@ -332,7 +345,7 @@ def choose(
                 "the budget",
                 f"at least {structure.cost(widths):.4g} MACs, as small as it gets",
                 f"{budget_macs:.4g}",
-                f"no layer may have fewer than {floor} channels",
+                f"no layer may have fewer than {floor} channels: --floor",
             )
         _, name, count, lost = best
         widths[name] -= count
@@ -349,7 +362,7 @@ def take(
     Raises DarkrackError where the network then is not what was counted: a group that was skipped, or one too many.
     """
     wanted = {group.name: group.channels - len(channels.get(group.name, ())) for group in structure.groups}
-    modules = dict(network.named_modules())
+    modules = parts_of(network)
     graph = _graph(network, example)
     for group in structure.groups:
         gone = channels.get(group.name)

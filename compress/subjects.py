@@ -1,8 +1,9 @@
-"""What can be trimmed: the generator of a run, taught by itself as it was; and the judge's classifier."""
+"""What can be trimmed: a run's generator on either grid, taught by itself as it was; and the judge's classifier."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import shutil
 import tempfile
@@ -22,8 +23,10 @@ from compress.trim import Lesson, Subject
 from device.errors import DarkrackError
 from device.files import atomic_path, sha256_of, write_json
 from device.partials import LOUDEST_DB, Partials
-from train import cost
-from train.networks import Condition, Critic, Generator
+from train import cost, darkgan, growing
+from train.networks import Condition, Critic, Encoder, Generator
+from train.recipe import GrowingRecipe, Recipe, read_recipe
+from train.runs import open_run
 from train.stages import (
     CHECKPOINT,
     EARLY,
@@ -34,10 +37,8 @@ from train.stages import (
     class_loss,
     critic_step,
     deviation_loss,
-    input_shapes,
     know_the_data,
     load_checkpoint,
-    load_generator,
     lone_knobs,
     masked_mean,
     played,
@@ -58,6 +59,9 @@ TIMED_CALLS = 300
 # One in four notes of the prior, so one in eight of a lesson: asked for labels that no note has, networks are three
 # times as far apart as for others, and at one in four of a lesson half of the gradient came from there.
 PUSHED_SHARE = 4
+# On `stft`, of a run that never compared planes: as recipes/darkgan-two-stage.toml weighs frequency beside level, and
+# both beside what the discriminator says.
+FREQUENCY_WEIGHT, LIKENESS_WEIGHT = 0.5, 10.0
 
 
 def open_subject(
@@ -81,11 +85,109 @@ def open_subject(
             if one in learn:
                 raise DarkrackError(f"--learn {one}", "a generator", "the classifier", f"it has no {one}")
         return ClassifierSubject(data, seed)
+    if isinstance(read_recipe(run / "recipe.toml")[0], GrowingRecipe):
+        return GrowingSubject(run, data, learn, threads=threads, seed=seed)
     return GeneratorSubject(run, data, learn, batch=batch, threads=threads, seed=seed, ear=ear, memory=memory)
 
 
-class GeneratorSubject:
-    """A run's averaged generator, asked for notes that exist and for notes that do not, and taught by itself.
+class RunSubject:
+    """What trimming does alike with runs on both grids: the averaged generator, and the notes that it learned from."""
+
+    fixed: tuple[str, ...]
+
+    def __init__(self, run: Path, data: Path, *, threads: int, seed: int) -> None:
+        from train.dataset import load_training_set
+
+        self._opened = open_run(run)
+        self._run, self._seed, self._facts = run, seed, self._opened.facts
+        self._content = load_checkpoint(run)
+        self._notes: TrainingSet = load_training_set(data, self._opened.recipe, threads)
+        if self._notes.sha256() != self._content["identity"]["these notes"]:
+            raise DarkrackError(
+                str(data), "the notes that the run was trained on", "others", "give their folder"
+            )
+        self.network: nn.Module = self._opened.generator
+        self.example = tuple(torch.zeros(size) for size in self._opened.inputs.values())
+        self.identity = hashlib.sha256(
+            (sha256_of(run / CHECKPOINT) + self._notes.sha256()).encode()
+        ).hexdigest()
+        self._quantiles = torch.from_numpy(self._notes.attributes.quantiles)
+
+    def early(self) -> nn.Module:
+        """See `Subject.early`."""
+        path = self._run / EARLY
+        if not path.exists():
+            raise DarkrackError(
+                str(path), "the run's early weights", "none", "train it again, or let survivors go on"
+            )
+        content = torch.load(path, weights_only=True)
+        if content["identity"] != self._content["identity"]:
+            raise DarkrackError(str(path), "early weights of this run", "another's", "train it again")
+        return self._begun(content["generator"])
+
+    def _begun(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        """A network like the run's with weights that it had in training."""
+        raise NotImplementedError
+
+    def _imagined(self, condition: Condition, known: int, augment: float, *, anywhere: bool) -> Condition:
+        """What a player asks for, behind the first ``known`` notes: attributes of the last of them pushed about.
+
+        ``anywhere``: with any pitch and velocity.
+        """
+        attributes, pitch, velocity = (one.clone() for one in condition)
+        count = len(pitch)
+        pushed = count - (count - known) // PUSHED_SHARE
+        attributes[pushed:], _ = push_attributes(attributes[pushed:], self._quantiles, augment)
+        if anywhere:
+            low, high = self._opened.recipe.pitch_range_midi
+            pitch[known:] = low + (high - low) * torch.rand(count - known, 1)
+            velocity[known:] = velocity[known:].flip(0)
+        return Condition(attributes, pitch, velocity)
+
+    def _no_critic(self) -> DarkrackError:
+        return DarkrackError(
+            str(self._run), "a run with a trained critic", "one without stage two", "--learn without critic"
+        )
+
+    def measure_ms(self, network: nn.Module) -> float:
+        """Median of what plays by default through LiteRT with its delegate, one thread; see `Subject.measure_ms`."""
+        from compress.export import plays_by_default, to_tflite
+        from compress.quantize import quantized
+        from device.generator import Network
+
+        inputs = self._opened.inputs
+        float32 = to_tflite(copy.deepcopy(network).eval(), inputs)
+        model = quantized(float32, plays_by_default(self._opened.grid))
+        player = Network(model, "the trimmed network", inputs, self._opened.output)
+        tensors = {name: np.zeros(size, np.float32) for name, size in inputs.items()}
+        return _median_ms(lambda: player(tensors))
+
+    def keep(self, folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> None:
+        """A run like its parent, with other widths; see `Subject.keep`."""
+        with whole_folder(folder) as new:
+            for file in ("recipe.toml", "presets.npz"):
+                if (self._run / file).exists():  # what grew has no notes to take presets' z from
+                    shutil.copyfile(self._run / file, new / file)
+            parent = {
+                **facts["parent"],
+                "checkpoint_sha256": sha256_of(self._run / CHECKPOINT),
+                "cost": cost.spent(self._run),
+            }
+            stood = {key: value for key, value in self._facts.items() if key != "step"}
+            trimmed = {**facts, "parent": parent}
+            write_json(new / cost.FILE, trimmed.pop("cost"))
+            write_json(new / "run.json", {**stood, "trimmed": trimmed})
+            content = {key: self._content[key] for key in ("identity", "step")} | self._weights(network)
+            with atomic_path(new / CHECKPOINT) as temporary:
+                torch.save(content, temporary)
+
+    def _weights(self, network: nn.Module) -> dict[str, Any]:
+        """What a checkpoint holds of a network in widths of its own, and of what plays beside it."""
+        raise NotImplementedError
+
+
+class GeneratorSubject(RunSubject):
+    """On the partials grid: asked for notes that exist and for notes that do not, and taught by itself as it was.
 
     Half of a lesson are notes of the data with z of the encoder, half are z of the prior with any pitch and velocity,
     and the last of these have attributes pushed about: what a player asks for. Teacher and student get the same noise,
@@ -105,32 +207,18 @@ class GeneratorSubject:
         ear: str | None = None,
         memory: Path | None = None,
     ) -> None:
-        from train.dataset import load_training_set
-
-        generator, self._encoder, self._recipe, self._facts = load_generator(run)
-        self._run, self._seed = run, seed
-        self._content = load_checkpoint(run)
-        self._notes: TrainingSet = load_training_set(data, self._recipe, threads)
-        if self._notes.sha256() != self._content["identity"]["these notes"]:
-            raise DarkrackError(
-                str(data), "the notes that the run was trained on", "others", "give their folder"
-            )
-        self.network: nn.Module = generator
-        self.example = tuple(torch.zeros(size) for size in self._inputs().values())
-        self.fixed: tuple[str, ...] = ("to_frames",)
-        self.identity = hashlib.sha256(
-            (sha256_of(run / CHECKPOINT) + self._notes.sha256()).encode()
-        ).hexdigest()
-        self._quantiles = torch.from_numpy(self._notes.attributes.quantiles)
+        super().__init__(run, data, threads=threads, seed=seed)
+        assert isinstance(self._opened.recipe, Recipe)
+        assert isinstance(self._opened.encoder, Encoder)
+        self._recipe, self._encoder = self._opened.recipe, self._opened.encoder
+        self.fixed = ("to_frames",)
         self._knobs = lone_knobs(self._recipe, self._notes)
         self._critic: Critic | None = None
         self._rival: torch.optim.Optimizer | None = None
         self._notes_alone = learn == ("task",)
         if "critic" in learn:
             if self._content["step"] <= self._recipe.reconstruction.steps or "critic" not in self._content:
-                raise DarkrackError(
-                    str(run), "a run with a trained critic", "one without stage two", "--learn without critic"
-                )
+                raise self._no_critic()
             self._critic = Critic(
                 self._recipe.critic,
                 self._recipe.grid,
@@ -183,21 +271,9 @@ class GeneratorSubject:
             torch.manual_seed(self._seed)
             hearing.begin(self._memory, make)
 
-    def _inputs(self) -> dict[str, tuple[int, ...]]:
-        return input_shapes(self._recipe, len(self._facts["attributes"]))
-
-    def early(self) -> nn.Module:
-        """See `Subject.early`."""
-        path = self._run / EARLY
-        if not path.exists():
-            raise DarkrackError(
-                str(path), "the run's early weights", "none", "train it again, or let survivors go on"
-            )
-        content = torch.load(path, weights_only=True)
-        if content["identity"] != self._content["identity"]:
-            raise DarkrackError(str(path), "early weights of this run", "another's", "train it again")
+    def _begun(self, weights: Mapping[str, Tensor]) -> nn.Module:
         early = copy.deepcopy(self.network)
-        early.load_state_dict(content["generator"])
+        early.load_state_dict(weights)
         return early
 
     def fresh(self, like: nn.Module) -> nn.Module:
@@ -224,7 +300,7 @@ class GeneratorSubject:
             if self._hearing:
                 asked = asked_by_ear(self._encoder, self._recipe, batch, self._quantiles, self._knobs)
             else:
-                asked = self._asked(batch, known, random)
+                asked = self._asked(batch, known)
         options, (z, condition, noise, mask, _) = self._recipe.adversarial, asked
         own = batch.first(known)
 
@@ -273,7 +349,7 @@ class GeneratorSubject:
         return Lesson((z, *condition, noise), terms, after)
 
     @torch.no_grad()
-    def _asked(self, batch: Batch, known: int, random: np.random.Generator) -> Asked:
+    def _asked(self, batch: Batch, known: int) -> Asked:
         """What a player asks for, behind the first ``known`` notes of a batch; see the class."""
         count, own = len(batch.frames), batch.first(known)
         mean, log_variance = self._encoder(own.frames, own.condition)
@@ -284,15 +360,10 @@ class GeneratorSubject:
             ]
         )
         noise = torch.randn(count, 2 * self._recipe.generator.noise_channels, self._recipe.grid.frames)
-        attributes, pitch, velocity = (one.clone() for one in batch.condition)
-        pushed = count - (count - known) // PUSHED_SHARE
-        attributes[pushed:], _ = push_attributes(
-            attributes[pushed:], self._quantiles, self._recipe.adversarial.augment
+        # Anywhere but with the critic, which knows only pitches that notes have.
+        attributes, pitch, velocity = self._imagined(
+            batch.condition, known, self._recipe.adversarial.augment, anywhere=self._critic is None
         )
-        if self._critic is None:  # which knows only pitches that notes have
-            low, high = self._recipe.pitch_range_midi
-            pitch[known:] = low + (high - low) * torch.rand(count - known, 1)
-            velocity[known:] = velocity[known:].flip(0)
         mask = sounding_mask(pitch[:, 0].numpy(), self._recipe.grid)
         return Asked(z, Condition(attributes, pitch, velocity), noise, mask, torch.ones_like(attributes))
 
@@ -307,43 +378,147 @@ class GeneratorSubject:
         if self._hearing is not None:
             self._hearing.forget(self._memory)
 
-    def measure_ms(self, network: nn.Module) -> float:
-        """Median of dynamic int8 through LiteRT with its delegate, one thread; see `Subject.measure_ms`."""
-        from compress.export import to_tflite
-        from compress.quantize import DYNAMIC_INT8, quantized
-        from device.generator import Network
-
-        inputs = self._inputs()
-        shape = (1, 2, self._recipe.grid.rows, self._recipe.grid.frames)
-        model = quantized(to_tflite(copy.deepcopy(network).eval(), inputs), DYNAMIC_INT8)
-        player = Network(model, "the trimmed network", inputs, shape)
-        tensors = {name: np.zeros(size, np.float32) for name, size in inputs.items()}
-        return _median_ms(lambda: player(tensors))
-
-    def keep(self, folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> None:
-        """A run like its parent, with other widths; see `Subject.keep`."""
+    def _weights(self, network: nn.Module) -> dict[str, Any]:
         assert isinstance(network, Generator)
-        with whole_folder(folder) as new:
-            for file in ("recipe.toml", "presets.npz"):
-                shutil.copyfile(self._run / file, new / file)
-            parent = {
-                **facts["parent"],
-                "checkpoint_sha256": sha256_of(self._run / CHECKPOINT),
-                "cost": cost.spent(self._run),
-            }
-            stood = {key: value for key, value in self._facts.items() if key != "step"}
-            trimmed = {**facts, "parent": parent}
-            write_json(new / cost.FILE, trimmed.pop("cost"))
-            write_json(new / "run.json", {**stood, "trimmed": trimmed})
-            content = {
-                "identity": self._content["identity"],
-                "step": self._content["step"],
-                "widths": asdict(network.widths()),
-                "average_generator": network.state_dict(),
-                "average_encoder": self._content["average_encoder"],
-            }
-            with atomic_path(new / CHECKPOINT) as temporary:
-                torch.save(content, temporary)
+        return {
+            "widths": asdict(network.widths()),
+            "average_generator": network.state_dict(),
+            "average_encoder": self._content["average_encoder"],
+        }
+
+
+class GrowingSubject(RunSubject):
+    """On the `stft` grid: DarkGAN's averaged generator as it plays, taught by itself and by its discriminator.
+
+    Lessons are as those of `GeneratorSubject`, but that z of what grew is of the prior always, and pitches are whole.
+    ``outputs`` compares planes in the networks' units, frequency by how loud the teacher's bin is (`growing.unlike`).
+    The discriminator and its optimiser go on as the run left them, and see what the student makes in their own units.
+    """
+
+    def __init__(
+        self, run: Path, data: Path, learn: tuple[str, ...], *, threads: int = 1, seed: int = 0
+    ) -> None:
+        super().__init__(run, data, threads=threads, seed=seed)
+        assert isinstance(self._opened.recipe, GrowingRecipe)
+        recipe = self._recipe = self._opened.recipe
+        if "ear" in learn:
+            raise DarkrackError(
+                "--learn ear", "a run on the partials grid", f"{recipe.name}, on stft", "outputs, critic"
+            )
+        step, last = self._content["step"], len(recipe.generator.scales) - 1
+        self._moment = growing.moment_of(recipe, max(step - 1, 0))
+        if self._moment.scale < last or self._moment.fade < 1:
+            got = f"scale {self._moment.scale + 1} of {last + 1}, {self._moment.fade:.0%} of it"
+            raise DarkrackError(str(run), "a run that has grown to its last scale", got, "train it further")
+        self.fixed = (f"to_planes.{last}",)
+        self._units = growing.Units(self._content["mean"], self._content["spread"])
+        self._sizes = (recipe.generator, len(self._facts["attributes"]), recipe.pitch_range_midi)
+        self._encoder: darkgan.Encoder | None = None
+        if recipe.reconstruction is not None:
+            self._encoder = darkgan.Encoder(*self._sizes)
+            self._encoder.load_state_dict(self._content["encoder"])
+        elif "task" in learn:
+            raise DarkrackError(
+                "--learn task",
+                "a run with an encoder, which says what z a note has",
+                f"{recipe.name}, which grew without",
+                "--learn outputs critic",
+            )
+        self._notes_alone, self._judged = learn == ("task",), "critic" in learn
+        self._discriminator: darkgan.Discriminator | None = None
+        if step > recipe.encoded_steps and "discriminator" in self._content:
+            self._discriminator = darkgan.Discriminator(*self._sizes)
+            self._discriminator.load_state_dict(self._content["discriminator"])
+            rate = recipe.growth.learning_rate
+            self._rival = torch.optim.Adam(self._discriminator.parameters(), rate, (0.0, 0.99))
+            self._rival.load_state_dict(self._content["optimisers"]["discriminator"])
+        elif self._judged:
+            raise self._no_critic()
+
+    def _begun(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        early = darkgan.Generator(*self._sizes)
+        early.load_state_dict(weights)
+        return early.finished(self._units.mean, self._units.spread)
+
+    def fresh(self, like: nn.Module) -> nn.Module:
+        """As `train.growing.start_state` begins, in the widths of ``like``; see `Subject.fresh`."""
+        assert isinstance(like, darkgan.Generator)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            fresh = darkgan.Generator(*self._sizes, like.widths())
+        return fresh.finished(self._units.mean, self._units.spread)
+
+    def lesson(self, step: int, count: int) -> Lesson:
+        """See `Subject.lesson`."""
+        random = np.random.default_rng([self._seed, abs(step), step < 0])
+        known = (
+            count if self._notes_alone else count // 2
+        )  # of these, the ones that are asked for as notes are
+        train, growth = self._notes.parts["train"], self._recipe.growth
+        rows = random.choice(train, count, replace=count > len(train))
+        labels, midi = (torch.from_numpy(of[rows]) for of in (self._notes.soft_labels, self._notes.pitch))
+
+        @functools.cache  # where nobody looks at them, the notes' planes are not read
+        def real() -> growing.Batch:
+            return growing.batch_of(self._recipe, self._notes, self._units, self._moment, rows)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(random.integers(2**62)))
+            z = torch.randn(count, self._recipe.generator.latent)
+            if self._encoder is not None:
+                z[:known] = growing.encoded(self._encoder, real().first(known), z[:known])
+            asked = Condition(labels, midi[:, None], torch.zeros(count, 1))
+            attributes, pitch, _ = self._imagined(asked, known, growth.augment, anywhere=not self._judged)
+            pitch = pitch.round()
+        between = int(random.integers(2**62))
+
+        def apart(made: Tensor, wanted: Tensor) -> Tensor:
+            level, frequency = growing.unlike(self._units.taken_out(made), wanted, self._recipe, self._units)
+            stage = self._recipe.reconstruction
+            return level + (stage.deviation_weight if stage else FREQUENCY_WEIGHT) * frequency
+
+        def outputs(made: Tensor, taught: Tensor) -> Tensor:
+            return apart(made, self._units.taken_out(taught))
+
+        def task(made: Tensor, taught: Tensor) -> Tensor:
+            return apart(made[:known], real().first(known).planes)
+
+        def critic(made: Tensor, taught: Tensor) -> Tensor:
+            assert self._discriminator is not None
+            self._discriminator.requires_grad_(False)
+            judged = self._discriminator(self._units.taken_out(made))
+            self._discriminator.requires_grad_(True)
+            wish, _parts = growing.adversarial_loss(judged, pitch, attributes, self._recipe)
+            return wish / (growth.reconstruction_weight or LIKENESS_WEIGHT)
+
+        def after(made: Tensor) -> None:
+            if not self._judged:
+                return
+            assert self._discriminator is not None
+            fakes = self._units.taken_out(made.detach())
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(between)  # where the gradient penalty looks
+                growing.critic_step(self._discriminator, self._rival, self._recipe, real(), fakes)
+
+        terms: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"outputs": outputs}
+        if self._encoder is not None:
+            terms["task"] = task
+        if self._discriminator is not None:
+            terms["critic"] = critic
+        return Lesson((z, attributes, pitch), terms, after)
+
+    def opponents(self) -> dict[str, Any]:
+        """See `Subject.opponents`."""
+        return {"critic": self._discriminator, "rival": self._rival} if self._judged else {}
+
+    def finish(self) -> None:
+        """Nothing; see `Subject.finish`."""
+
+    def _weights(self, network: nn.Module) -> dict[str, Any]:
+        assert isinstance(network, darkgan.Generator)
+        kept = {"widths": asdict(network.widths()), "average": network.state_dict()}
+        beside = [key for key in ("mean", "spread", "encoder") if key in self._content]
+        return kept | {key: self._content[key] for key in beside}
 
 
 class ClassifierSubject:

@@ -81,8 +81,8 @@ class Plan:
 class Lesson:
     """Inputs for one pass, and what to make of it.
 
-    ``losses``: the terms "outputs" (against the teacher's), "task", "critic" and "ear" of what student and teacher
-    made; ``after`` is what else learns from what was made, once the student has: a critic, an ear.
+    ``losses``: of the terms "outputs" (against the teacher's), "task", "critic" and "ear" those that there are, of what
+    student and teacher made; ``after`` is what else learns from what was made, once the student has: a critic, an ear.
     """
 
     inputs: tuple[Tensor, ...]
@@ -160,8 +160,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=budget,
         default=[budget(one) for one in ("50%", "25%", "12.5%", "5%", "2.5%")],
         metavar="B",
-        help="budgets, largest first: 25%% of the parent's MACs, 1.3M (MACs), 0.1ms (a note, LiteRT dynamic int8, one "
-        "thread, this machine); default 50%% 25%% 12.5%% 5%% 2.5%%",
+        help="budgets, largest first: 25%% of the parent's MACs, 1.3M (MACs), 0.1ms (a note through LiteRT as it "
+        "plays by default, one thread, this machine); default 50%% 25%% 12.5%% 5%% 2.5%%",
     )
     parser.add_argument(
         "--criterion",
@@ -194,7 +194,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=LEARN,
         default=["task"],
-        help="what it learns from: the notes (task; default), the parent's outputs and features, the trained critic, "
+        help="what it learns from: the notes (task; default, for a run with an encoder: what grew on stft has none), "
+        "the parent's outputs and features, the trained critic, "
         "the tagger that listens (ear; for a run with that stage, best with task)",
     )
     parser.add_argument(
@@ -210,7 +211,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--learning-rate", type=float, default=1e-3, help="at the start of a round (default 1e-3)"
     )
-    parser.add_argument("--floor", type=int, default=8, help="channels that every layer keeps (default 8)")
+    parser.add_argument(
+        "--floor",
+        type=int,
+        default=8,
+        help="channels that every layer keeps (default 8; under that they go one by one)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
 
@@ -459,11 +465,16 @@ def _scores(subject: Subject, plan: Plan, standing: Standing) -> dict[str, Any]:
     def loss_of(step: int) -> Callable[[nn.Module], Tensor]:
         lesson = subject.lesson(step, plan.batch)
 
-        def loss(network: nn.Module) -> Tensor:
-            # Not the outputs': before anything was taken they equal the teacher's, and every gradient is 0.
-            return lesson.losses["task"](network(*lesson.inputs), None)
-
-        return loss
+        # Not the outputs': before anything was taken they equal the teacher's, and every gradient is 0.
+        term = next((lesson.losses[name] for name in ("task", "critic") if name in lesson.losses), None)
+        if term is None:
+            raise DarkrackError(
+                "--criterion taylor",
+                "a run with an encoder or a trained critic, whose loss it looks at",
+                "one with neither",
+                "another criterion",
+            )
+        return lambda network: term(network(*lesson.inputs), None)
 
     # Lessons that no step of this round has: negative ones.
     first = -1 - SCORED_LOSSES * (1 + len(standing.done))
@@ -552,7 +563,8 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
         distances = []
         for name, kept in standing.kept.items():
             wanted = taught_features[name][1][:, torch.from_numpy(kept)]
-            spread = wanted.std((0, 2), keepdim=True).clamp(min=1e-3)
+            places = (0, *range(2, wanted.dim()))
+            spread = wanted.std(places, keepdim=True).clamp(min=1e-3)
             distances.append(((features[name][1] - wanted) / spread).abs().mean())
         feature_loss = torch.stack(distances).mean()
     else:

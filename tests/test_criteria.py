@@ -136,9 +136,47 @@ def test_a_repeated_input_is_no_further_sample() -> None:
     network = Rested().eval()
     nn.init.zeros_(network.first.weight)
     x = torch.randn(400, 100)
-    network.first.register_forward_hook(lambda *_: torch.randn(400, 4, 1).expand(-1, -1, 8).reshape(400, 32))
+    network.first.register_forward_hook(
+        lambda _, __, made: torch.randn(len(made), 4, 1).expand(-1, -1, 8).reshape(len(made), 32)
+    )
     groups = structure_of(Rested().eval(), (x,), ["second"]).groups
     assert score("mi", network, groups, (x,), [])["first"].mean() < 0.03
+
+
+class Enlarged(nn.Module):
+    """Maps that are enlarged behind the layer that makes them; its first unit is what it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 1)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.tensor([1.0, 0.0])[:, None, None, None])
+            nn.init.zeros_(self.first.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        made = self.first(x) + noise * torch.tensor([0.0, 1.0])[:, None, None]
+        return self.second(torch.nn.functional.interpolate(made, scale_factor=(2.0, 4.0)))
+
+
+def test_moments_are_matched_on_both_sides_of_a_map() -> None:
+    torch.manual_seed(0)
+    batch = (torch.randn(64, 1, 6, 4), torch.randn(64, 1, 6, 4))
+    network = Enlarged().eval()
+    found = score("mi", network, structure_of(network, batch, ["second"]).groups, batch, [])["first"]
+    assert found[0] == pytest.approx(-math.log(LEAST_OPEN) / 2, abs=0.01), "the very same value"
+    assert found[1] < 0.01
+
+
+@pytest.mark.parametrize("criterion", ["mi", "activation"])
+def test_how_many_notes_are_looked_at_once_changes_nothing(
+    criterion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = (torch.randn(50, 2, 32), torch.randn(50, 4, 32))
+    groups = structure_of(Small(), batch, ["second"]).groups
+    whole = score(criterion, Small(), groups, batch, [], seed=4)["first"]
+    monkeypatch.setattr("compress.criteria.NOTES_AT_ONCE", 7)
+    assert score(criterion, Small(), groups, batch, [], seed=4)["first"] == pytest.approx(whole)
+    assert not np.allclose(score("random", Small(), groups, batch, [])["first"], whole)
 
 
 @pytest.mark.parametrize("criterion", ["mi", "activation"])

@@ -147,7 +147,8 @@ def test_film_tells_every_scale_and_only_z_enters_below(scale: int) -> None:
     with torch.no_grad():
         before = generator(z, attributes, pitch)
         assert torch.equal(before, generator(z, 1 - attributes, pitch + 1)), "as if it were not there"
-        generator.film[scale].weight.normal_()
+        for layer in generator.film[scale]:  # type: ignore[union-attr]
+            layer.weight.normal_()
         made = generator(z, attributes, pitch)
         assert not torch.allclose(made, before)
         assert not torch.allclose(made, generator(z, 1 - attributes, pitch))
@@ -160,7 +161,7 @@ def test_film_tells_every_scale_and_only_z_enters_below(scale: int) -> None:
 
 def test_film_by_hand() -> None:
     """(x * (1 + gain) + offset) behind each convolution, before the leaky ReLU."""
-    block = Block(2, 3, 0.2)
+    block = Block(2, (3, 3), 3, 0.2)
     x, film = torch.randn(1, 2, 4, 4), torch.randn(1, 12)
     g1, o1, g2, o2 = film.reshape(4, 3, 1, 1)
 
@@ -170,7 +171,7 @@ def test_film_by_hand() -> None:
 
     y = normed(block.first(x) * (1 + g1) + o1)
     y = normed(block.second(y) * (1 + g2) + o2)
-    assert torch.allclose(block(x, film), y, atol=1e-5)
+    assert torch.allclose(block(x, film.chunk(2, dim=1)), y, atol=1e-5)
 
 
 def test_a_baseline_hears_and_names_no_attributes() -> None:

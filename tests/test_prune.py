@@ -205,6 +205,22 @@ def test_a_choice_fits_its_budget_in_whole_blocks_and_takes_the_lowest(
             assert scores[name][gone].max() <= scores[name][kept].min()
 
 
+def test_where_the_floor_is_under_a_block_the_last_one_goes_channel_by_channel(generator: Generator) -> None:
+    structure = structure_of(generator, asked(), ["to_frames"])
+    scores = {name: np.arange(1.0, width + 1) for name, width in structure.widths().items()}
+    smallest = structure.cost(dict.fromkeys(structure.widths(), 3))
+    channels = choose(structure, scores, smallest, floor=3)
+    assert {len(scores[name]) - len(gone) for name, gone in channels.items()} == {3}
+    with pytest.raises(DarkrackError, match="fewer than 3 channels: --floor"):
+        choose(structure, scores, smallest - 1, floor=3)
+    budget = structure.cost(dict.fromkeys(structure.widths(), 8)) - 1
+    channels = choose(structure, scores, budget, floor=3)
+    left = {name: width - len(channels.get(name, ())) for name, width in structure.widths().items()}
+    assert structure.cost(left) <= budget
+    assert all(width % 8 == 0 or 3 <= width < 8 for width in left.values())
+    assert len(set(left.values()) - {3, 8, 16}), "one at a time"
+
+
 def test_scores_count_only_beside_those_of_their_group(generator: Generator) -> None:
     structure = structure_of(generator, asked(), ["to_frames"])
     random = np.random.default_rng(5)

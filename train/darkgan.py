@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +30,22 @@ CRITIC_SLOPE = 0.2  # of the discriminator's
 GROUP = 4  # notes over which the discriminator sees the standard deviation
 DEVIATION_EPSILON = 1e-8
 PLANES = 2  # log magnitude and instantaneous frequency
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Feature maps of a generator's layers: what trimming changes and a recipe does not say.
+
+    ``first``: those of the dense layer; ``channels``: of each scale those of its two convolutions.
+    """
+
+    first: int
+    channels: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def of(shape: GrowingShape) -> Widths:
+        """Those that a recipe asks for."""
+        return Widths(shape.channels[0], tuple((width, width) for width in shape.channels))
 
 
 class EqualisedConv(nn.Conv2d):
@@ -79,21 +97,27 @@ class EqualisedLinear(nn.Linear):
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions, leaky ReLU and pixel norm after each; with FiLM between where there is any."""
+    """Two 3 x 3 convolutions, leaky ReLU and pixel norm after each; with FiLM between where there is any.
 
-    def __init__(self, inputs: int, outputs: int, slope: float) -> None:
+    ``widths``: maps of the two; ``normed``: those that the norms take the mean over, see `PixelNorm`.
+    """
+
+    def __init__(self, inputs: int, widths: tuple[int, int], normed: int, slope: float) -> None:
         super().__init__()
         self.slope = slope
-        self.first = EqualisedConv(inputs, outputs, 3)
-        self.second = EqualisedConv(outputs, outputs, 3)
-        self.norm = PixelNorm(outputs)
+        self.first = EqualisedConv(inputs, widths[0], 3)
+        self.second = EqualisedConv(widths[0], widths[1], 3)
+        self.norm = PixelNorm(normed)
 
-    def forward(self, x: Tensor, film: Tensor | None = None) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W); ``film`` (B, 4 * outputs): gains less 1 and offsets of each."""
+    def forward(self, x: Tensor, film: Sequence[Tensor] = ()) -> Tensor:
+        """(B, inputs, H, W) to (B, widths[1], H, W).
+
+        ``film``: for each convolution (B, 2 * its maps), gains less 1 and offsets.
+        """
         for n, layer in enumerate((self.first, self.second)):
             x = layer(x)
-            if film is not None:
-                gain, offset = film[:, :, None, None].chunk(4, dim=1)[2 * n : 2 * n + 2]
+            if film:
+                gain, offset = film[n][:, :, None, None].chunk(2, dim=1)
                 x = x * (1 + gain) + offset
             x = self.norm(F.leaky_relu(x, self.slope))
         return x
@@ -106,39 +130,56 @@ class Generator(nn.Module):
     classes. All of them together are pixel-normalised, so one attribute raised lowers the rest; with FiLM z and the
     rest are so apart. Returns (B, 2, bins,
     frames) of ``scale``, which is blended with the scale before while ``fade`` is under 1; both are set from outside.
+    ``widths``: of a trimmed one (default: the recipe's); its norms take their means over as many maps as the recipe's.
     """
 
     anchors: Tensor
 
-    def __init__(self, shape: GrowingShape, attributes: int, pitch_range_midi: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        shape: GrowingShape,
+        attributes: int,
+        pitch_range_midi: tuple[int, int],
+        widths: Widths | None = None,
+    ) -> None:
         super().__init__()
+        widths = Widths.of(shape) if widths is None else widths
         low, high = pitch_range_midi
         self.register_buffer("anchors", torch.arange(low, high + 1.0)[None])
         self.sizes = shape.scales
         self.told = shape.told(attributes)
         self.scale, self.fade = len(shape.scales) - 1, 1.0
-        condition, first = self.told + high - low + 1, shape.channels[0]
+        condition, first = self.told + high - low + 1, widths.first
         inputs = shape.latent
         if shape.conditioning == FILM:
             self.condition_norm = PixelNorm(condition)
-            self.film = nn.ModuleList(EqualisedLinear(condition, 4 * width) for width in shape.channels)
-            for layer in self.film:
-                assert isinstance(layer, EqualisedLinear)
-                nn.init.zeros_(layer.weight)  # it begins as if it were not there
         else:
-            self.film = nn.ModuleList()
             inputs += condition
         self.norm = PixelNorm(inputs)
         self.first = EqualisedLinear(inputs, first * math.prod(shape.scales[0]), bias=False)
         self.first_bias = nn.Parameter(torch.zeros(1, first, 1, 1))  # one a feature map, as a convolution has
-        self.first_norm = PixelNorm(first)
+        self.first_norm = PixelNorm(shape.channels[0])
+        made = [last for _, last in widths.channels]
         self.blocks = nn.ModuleList(
-            Block(before, after, SLOPE if n else FIRST_SLOPE)
-            for n, (before, after) in enumerate(
-                zip((first, *shape.channels[:-1]), shape.channels, strict=True)
+            Block(before, pair, normed, SLOPE if n else FIRST_SLOPE)
+            for n, (before, pair, normed) in enumerate(
+                zip((first, *made[:-1]), widths.channels, shape.channels, strict=True)
             )
         )
-        self.to_planes = nn.ModuleList(EqualisedConv(width, PLANES, 1) for width in shape.channels)
+        self.film = nn.ModuleList()
+        if shape.conditioning == FILM:
+            self.film = nn.ModuleList(
+                nn.ModuleList(EqualisedLinear(condition, 2 * width) for width in pair)
+                for pair in widths.channels
+            )
+            for parameter in self.film.parameters():
+                nn.init.zeros_(parameter)  # it begins as if it were not there
+        self.to_planes = nn.ModuleList(EqualisedConv(width, PLANES, 1) for width in made)
+
+    def widths(self) -> Widths:
+        """As its layers are."""
+        pairs = ((b.first.out_channels, b.second.out_channels) for b in self.blocks if isinstance(b, Block))
+        return Widths(self.first_bias.shape[1], tuple(pairs))
 
     def forward(self, z: Tensor, attributes: Tensor, pitch: Tensor) -> Tensor:
         """See the class."""
@@ -153,7 +194,7 @@ class Generator(nn.Module):
             if n:
                 before = x
                 x = self._enlarged(x, n)
-            x = self.blocks[n](x, self.film[n](told) if self.film else None)
+            x = self.blocks[n](x, self._gains(n, told) if self.film else ())
         planes: Tensor = self.to_planes[self.scale](x)
         if self.fade < 1:
             coarse = self._enlarged(self.to_planes[self.scale - 1](before), self.scale)
@@ -161,6 +202,12 @@ class Generator(nn.Module):
         for n in range(self.scale + 1, len(self.sizes)) if self.whole else ():
             planes = self._enlarged(planes, n)
         return planes
+
+    def _gains(self, scale: int, told: Tensor) -> list[Tensor]:
+        """What FiLM makes of the condition for each convolution of a scale."""
+        pair = self.film[scale]
+        assert isinstance(pair, nn.ModuleList)
+        return [layer(told) for layer in pair]
 
     whole = False  # whether what has not grown yet is made up for, by repeating what there is
 

@@ -35,7 +35,7 @@ from device.errors import DarkrackError
 from device.files import atomic_path, read_bytes
 from device.stft import NEPER_DB, full_scale_log
 from train.cost import Cost, said
-from train.darkgan import Discriminator, Encoder, Generator, reduced
+from train.darkgan import Discriminator, Encoder, Generator, Widths, reduced
 from train.dataset import TrainingSet
 from train.fader import Adversary, adversary_of, leak, optimiser_of
 from train.networks import Condition, Verdict
@@ -49,9 +49,11 @@ from train.stages import (
     kl_loss,
     load_checkpoint,
     refuse_infinite,
+    refuse_trimmed,
     stop_requested,
     stopped_at,
     write_checkpoint,
+    write_early,
 )
 
 LOG_EVERY_STEPS = 50
@@ -230,6 +232,10 @@ class Batch:
         """What an encoder is told of them; velocity is none of the generator's inputs here."""
         return Condition(self.attributes, self.pitch, torch.zeros_like(self.pitch))
 
+    def first(self, count: int) -> Batch:
+        """The first ``count`` of them."""
+        return Batch(self.planes[:count], self.attributes[:count], self.pitch[:count])
+
 
 def batch_of(
     recipe: GrowingRecipe,
@@ -290,6 +296,8 @@ def train(  # noqa: PLR0917
         if not ranks.first:
             return ""
         write_checkpoint(folder, _content(state, identity))
+        if state.step == recipe.checkpoint_every_steps:
+            write_early(folder, state.step, state.generator, identity)  # of all scales, those that wait too
         cost.write(taken)
         append_log(folder / "log.csv", log, columns)
         draw_log(folder)
@@ -396,20 +404,38 @@ def latent(state: State, recipe: GrowingRecipe, batch: Batch) -> Tensor:
     z = state.ranks.normal(len(batch.planes), recipe.generator.latent)
     if state.encoder is not None:
         known = len(z) // 2
-        with torch.no_grad():
-            mean, log_variance = state.encoder(
-                batch.planes[:known], Condition(*(one[:known] for one in batch.condition))
-            )
-        z[:known] = mean + z[:known] * (log_variance / 2).exp()
+        z[:known] = encoded(state.encoder, batch.first(known), z[:known])
+    return z
+
+
+@torch.no_grad()
+def encoded(encoder: Encoder, batch: Batch, drawn: Tensor) -> Tensor:
+    """z (B, latent) that an encoder gives notes, by what was ``drawn`` of N(0, 1) for it."""
+    mean, log_variance = encoder(batch.planes, batch.condition)
+    z: Tensor = mean + drawn * (log_variance / 2).exp()
     return z
 
 
 def discriminator_step(state: State, recipe: GrowingRecipe, batch: Batch) -> dict[str, float]:
-    """One step of D: WGAN-GP with drift, and the classes of real notes."""
-    growth, network, ranks = recipe.growth, state.discriminator, state.ranks
+    """One step of D against what G makes for the labels of a batch; see `critic_step`."""
     z = latent(state, recipe, batch)
-    with torch.no_grad(), ranks.cast():
+    with torch.no_grad(), state.ranks.cast():
         fakes = state.generator(z, batch.attributes, batch.pitch).float()
+    optimiser = state.optimisers["discriminator"]
+    return critic_step(state.discriminator, optimiser, recipe, batch, fakes, ranks=state.ranks)
+
+
+def critic_step(
+    network: Discriminator,
+    optimiser: torch.optim.Optimizer,
+    recipe: GrowingRecipe,
+    batch: Batch,
+    fakes: Tensor,
+    *,
+    ranks: Ranks = ALONE,
+) -> dict[str, float]:
+    """One step of D on a batch and ``fakes`` like it: WGAN-GP with drift, and the classes of real notes."""
+    growth = recipe.growth
     with ranks.cast():
         real, fake = network(batch.planes).float(), network(fakes).float()
     distance = real.score.mean() - fake.score.mean()
@@ -423,7 +449,7 @@ def discriminator_step(state: State, recipe: GrowingRecipe, batch: Batch) -> dic
         + growth.drift_weight * drift
         + growth.class_weight * (pitch + attributes)
     )
-    _descend(state.optimisers["discriminator"], loss, ranks)
+    _descend(optimiser, loss, ranks)
     return {
         "distance": distance.item(),
         "penalty": penalty.item(),
@@ -450,10 +476,7 @@ def generator_step(
         fakes = state.generator(z, attributes, batch.pitch)
         judged = state.discriminator(fakes).float()
     state.discriminator.requires_grad_(True)
-    score = judged.score.mean()
-    pitch, wish = class_losses(judged, batch.pitch, attributes, recipe)
-    loss = -score + recipe.growth.class_weight * (pitch + wish)
-    losses = {"score": score.item(), "fake_pitch": pitch.item(), "fake_attributes": wish.item()}
+    loss, losses = adversarial_loss(judged, batch.pitch, attributes, recipe)
     if recipe.reconstruction is not None:
         level, deviation = unlike(fakes[:known].float(), batch.planes[:known], recipe, state.units)
         kept = level + recipe.reconstruction.deviation_weight * deviation
@@ -461,6 +484,16 @@ def generator_step(
         losses |= {"level": level.item(), "deviation": deviation.item()}
     _descend(state.optimisers["generator"], loss, ranks)
     return losses
+
+
+def adversarial_loss(
+    judged: Verdict, pitch: Tensor, attributes: Tensor, recipe: GrowingRecipe
+) -> tuple[Tensor, dict[str, float]]:
+    """What D's verdict on fakes is to G: the score and the classes that were asked for; and its parts."""
+    score = judged.score.mean()
+    named, wish = class_losses(judged, pitch, attributes, recipe)
+    parts = {"score": score.item(), "fake_pitch": named.item(), "fake_attributes": wish.item()}
+    return -score + recipe.growth.class_weight * (named + wish), parts
 
 
 def gradient_penalty(discriminator: torch.nn.Module, planes: Tensor) -> Tensor:
@@ -531,6 +564,7 @@ def resume(
     if not (folder / CHECKPOINT).exists():
         return None
     content = load_checkpoint(folder)
+    refuse_trimmed(folder, content)
     check_identity(folder, content, identity)
     state = start_state(recipe, notes, ranks)
     state.step = max(content["step"] - 1, 0)  # whose optimisers they are
@@ -559,18 +593,24 @@ def load_generator(folder: Path) -> tuple[Generator, Encoder | None, GrowingReci
     content = load_checkpoint(folder)
     check_identity(folder, content, {"this recipe": recipe_sha256})
     sizes = (recipe.generator, len(facts["attributes"]), recipe.pitch_range_midi)
-    generator = Generator(*sizes)
-    generator.load_state_dict(content["average"])
+    units = (content["mean"], content["spread"])
+    # A trimmed one is kept as it plays, in widths of its own.
+    trimmed = Widths(**content["widths"]) if "widths" in content else None
+    generator = Generator(*sizes, trimmed)
+    if trimmed is None:
+        generator.load_state_dict(content["average"])
     last = moment_of(recipe, max(content["step"] - 1, 0))
     generator.scale, generator.fade = last.scale, last.fade
+    playing = generator.finished(*units)
+    if trimmed is not None:
+        playing.load_state_dict(content["average"])
     facts["step"] = content["step"]
-    units = (content["mean"], content["spread"])
     encoder = None
     if recipe.reconstruction is not None:
         encoder = Encoder(*sizes)
         encoder.load_state_dict(content["encoder"])
         encoder = encoder.finished(*units)
-    return generator.finished(*units), encoder, recipe, facts
+    return playing, encoder, recipe, facts
 
 
 def input_shapes(recipe: GrowingRecipe, attributes: int) -> dict[str, tuple[int, ...]]:

@@ -240,13 +240,7 @@ def train(  # noqa: PLR0917
             return ""
         save_checkpoint(folder, state, identity)
         if state.step == recipe.checkpoint_every_steps:
-            early = {
-                "identity": dict(identity),
-                "step": state.step,
-                "generator": state.generator.state_dict(),
-            }
-            with atomic_path(folder / EARLY) as temporary:
-                torch.save(early, temporary)
+            write_early(folder, state.step, state.generator, identity)
         cost.write(taken)
         append_log(folder / "log.csv", log, columns)
         draw_log(folder)
@@ -747,6 +741,13 @@ def write_checkpoint(folder: Path, content: Mapping[str, Any]) -> None:
             raise OSError(str(error).split("\n", maxsplit=1)[0]) from error
 
 
+def write_early(folder: Path, step: int, generator: torch.nn.Module, identity: Mapping[str, str]) -> None:
+    """Keep the generator as it is at the run's first checkpoint, for `darkrack trim --survivors early`."""
+    early = {"identity": dict(identity), "step": step, "generator": generator.state_dict()}
+    with atomic_path(folder / EARLY) as temporary:
+        torch.save(early, temporary)
+
+
 def load_checkpoint(folder: Path) -> dict[str, Any]:
     """A run's checkpoint; DarkrackError where there is none or it is damaged. Nothing in it is executed."""
     path = folder / CHECKPOINT
@@ -762,7 +763,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def refuse_trimmed(folder: Path, content: Mapping[str, Any]) -> None:
-    """DarkrackError where a checkpoint is a trimmed network's."""
+    """DarkrackError where a checkpoint is of a run that `darkrack trim` made: it has nothing to train on with."""
     if "widths" in content:
         raise DarkrackError(
             str(folder), "a run that was trained", "a trimmed one", "darkrack trim goes on with it, or export"

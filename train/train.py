@@ -2,7 +2,7 @@
 
 recipe.toml, run.json, presets.npz   what was asked for and what the notes are: attributes, presets, sources
 checkpoint.pt, log.*, sheet-*.png    where training stands (`train.stages`; `train.growing` on the `stft` grid)
-early.pt                             on partials: the generator at its first checkpoint, for `darkrack trim`
+early.pt                             the generator at its first checkpoint, for `darkrack trim`
 """
 
 from __future__ import annotations
