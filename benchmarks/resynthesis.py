@@ -33,6 +33,8 @@ FloatArray = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 GRID = Partials()  # the one that ships
+FINER = dataclasses.replace(GRID, frames=2 * GRID.frames, frame_rate_hz=2 * GRID.frame_rate_hz)
+HALVES = dataclasses.replace(GRID, rows=2 * GRID.rows)
 PACKAGES = ("numpy", "onnxruntime")
 WORST = 12  # programs that are printed
 
@@ -45,7 +47,10 @@ LOBE_BINS = 2.5  # on either side of a partial: Hann's main lobe, and a little
 
 @dataclass(frozen=True)
 class Way:
-    """How a note is analysed: ``divided`` 2 has rows at halves of f0 too; ``noise`` lays noise in between."""
+    """How a note is analysed: ``divided`` 2 has rows at halves of f0 too; ``noise`` lays noise in between.
+
+    ``window_periods`` are of f0 divided so: 4 are 8 of the note's.
+    """
 
     name: str
     grid: Partials = GRID
@@ -59,11 +64,11 @@ WAYS = (
     Way("window of 2 periods", window_periods=2.0),
     Way("window of 3 periods", window_periods=3.0),
     Way("window of 6 periods", window_periods=6.0),
-    Way(
-        "hop of 4 ms", dataclasses.replace(GRID, frames=2 * GRID.frames, frame_rate_hz=2 * GRID.frame_rate_hz)
-    ),
+    Way("hop of 4 ms", FINER),
+    Way("hop of 4 ms, window of 2 periods", FINER, 2.0),
     Way("rows to 16 kHz", dataclasses.replace(GRID, rows=256)),
-    Way("half rows", dataclasses.replace(GRID, rows=2 * GRID.rows), divided=2),
+    Way("half rows, window of 8 periods", HALVES, divided=2),
+    Way("half rows, window of 4 periods", HALVES, 2.0, divided=2),
     Way("noise bands", noise=True),
 )
 

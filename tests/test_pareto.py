@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from test_prune import WIDER
-from training import GROWING, ONE_TEACHER, label_descriptors, train_run, write_recipe, write_set
+from training import GROWING, ONE_TEACHER, label_descriptors, train_run, write_set
 
 import darkrack
 from compress import pareto, prove
@@ -116,18 +116,6 @@ def test_runs_on_stft_are_reported_as_they_play(
     assert (parent["played"], trimmed["arm"]) == ("float16", "magnitude per macs")
     assert trimmed["share"] <= 0.4
     assert trimmed["file_bytes"] < parent["file_bytes"]
-
-
-def test_seconds_of_a_training_that_grew_are_each_scales_own(tmp_path: Path) -> None:
-    """Speed is counted from where a scale began: 4 steps of 8 notes at 16 a second, 4 of 6 at 3, 2 of 4 at 2."""
-    write_recipe(tmp_path, GROWING).rename(tmp_path / "recipe.toml")
-    assert pareto._trained_s(tmp_path) is None
-    rows = ((2, 99.0), (4, 16.0), (6, 50.0), (8, 3.0), (10, 2.0))
-    log = "step,notes_per_s\n" + "".join(f"{step},{speed}\n" for step, speed in rows)
-    (tmp_path / "log.csv").write_text(log)
-    assert pareto._trained_s(tmp_path) == 4 * 8 / 16 + 4 * 6 / 3 + 2 * 4 / 2
-    write_recipe(tmp_path).rename(tmp_path / "recipe.toml")
-    assert pareto._trained_s(tmp_path) == 10 * 8 / 2
 
 
 def test_what_cannot_be_reported_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -537,8 +537,11 @@ def _leakage(
 
 def _hop(
     listener: Listener, voice: Voice, parent: Voice, notes: Sequence[Held], random: np.random.Generator
-) -> dict[str, Any]:
-    """How far the levels of sounding rows are from those of the same notes by the voice it was made from, in dB."""
+) -> dict[str, Any] | None:
+    """How far the levels of sounding rows are from those of the same notes by the voice it was made from, in dB.
+
+    None where that voice is silent.
+    """
     lost = []
     for asked in asked_for(listener, voice, notes, random):
         mine, theirs = voice.note(asked)[0], parent.note(asked)[0]
@@ -547,7 +550,10 @@ def _hop(
         if isinstance(voice.grid, Stft):
             least = full_scale_log(voice.grid) - 60 / NEPER_DB
         sounding = theirs > least
-        lost.append(np.sqrt(np.mean((mine - theirs)[sounding] ** 2)) * unit_db)
+        if sounding.any():
+            lost.append(np.sqrt(np.mean((mine - theirs)[sounding] ** 2)) * unit_db)
+    if not lost:
+        return None
     return {"parent": parent.name, "log_spectral_db": list(measures.bootstrap(np.array(lost), random))}
 
 
