@@ -336,7 +336,7 @@ class GeneratorSubject(RunSubject):
             assert self._recipe.ear is not None
             return weighed(self._recipe.ear, *self._hearing.missed(made * mask, asked, own.notes))
 
-        def after(made: Tensor) -> None:
+        def after(made: Tensor, share: float) -> None:
             made = made.detach()
             if self._hearing is not None:
                 self._hearing.learn()
@@ -392,7 +392,8 @@ class GrowingSubject(RunSubject):
 
     Lessons are as those of `GeneratorSubject`, but that z of what grew is of the prior always, and pitches are whole.
     ``outputs`` compares planes in the networks' units, frequency by how loud the teacher's bin is (`growing.unlike`).
-    The discriminator and its optimiser go on as the run left them, and see what the student makes in their own units.
+    The discriminator and its optimiser go on as the run left them, at a rate that falls with the student's; it sees
+    what the student makes in units of its own.
     """
 
     def __init__(
@@ -491,10 +492,14 @@ class GrowingSubject(RunSubject):
             wish, _parts = growing.adversarial_loss(judged, pitch, attributes, self._recipe)
             return wish / (growth.reconstruction_weight or LIKENESS_WEIGHT)
 
-        def after(made: Tensor) -> None:
+        def after(made: Tensor, share: float) -> None:
             if not self._judged:
                 return
             assert self._discriminator is not None
+            for group in (
+                self._rival.param_groups
+            ):  # a score has no end: at full rate it leaves a student at rest behind
+                group["lr"] = growth.learning_rate * share
             fakes = self._units.taken_out(made.detach())
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(between)  # where the gradient penalty looks

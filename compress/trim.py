@@ -83,11 +83,12 @@ class Lesson:
 
     ``losses``: of the terms "outputs" (against the teacher's), "task", "critic" and "ear" those that there are, of what
     student and teacher made; ``after`` is what else learns from what was made, once the student has: a critic, an ear.
+    It is told at which share of a round's first rate the student did.
     """
 
     inputs: tuple[Tensor, ...]
     losses: Mapping[str, Callable[[Any, Any], Tensor]]
-    after: Callable[[Any], None] = lambda made: None
+    after: Callable[[Any, float], None] = lambda made, share: None
 
 
 class Subject(Protocol):
@@ -552,8 +553,9 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
 
     number = len(standing.done) * 1_000_000 + standing.step  # no two steps of all rounds share a lesson
     lesson = subject.lesson(number, plan.batch)
+    share = 1 - standing.step / steps
     for group in standing.optimiser.param_groups:
-        group["lr"] = plan.learning_rate * (1 - standing.step / steps)
+        group["lr"] = plan.learning_rate * share
     standing.network.eval()  # statistics of norms stay the parent's, as the teacher has them; no dropout
     if "features" in plan.learn:
         with torch.no_grad(), listening(subject.network, whole.groups) as taught_features:
@@ -578,7 +580,7 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
     torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(standing.network.parameters(), 10.0)
     standing.optimiser.step()
-    lesson.after(made)
+    lesson.after(made, share)
     return {name: float(term.detach()) for name, term in terms.items()}
 
 

@@ -272,7 +272,9 @@ def test_lessons_repeat_and_the_parent_differs_from_itself_in_nothing(
     assert ("task" in one.losses) == (kind == "staged")
     rival = copy.deepcopy(subject.opponents()["critic"].state_dict())
     score = one.losses["critic"](made, made)
-    one.after(made)
+    one.after(made, 0.0)
+    assert one.losses["critic"](made, made) == score, "it rests where the student does"
+    one.after(made, 1.0)
     assert any(
         not torch.equal(value, rival[key])
         for key, value in subject.opponents()["critic"].state_dict().items()
