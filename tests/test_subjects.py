@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_prune import snr_db
+from test_prune import snr_db, some_channels
+from test_trim import interrupt_at
 from torch import Tensor, nn
 from training import GROWING, TWO_STAGE, train_run, write_recipe, write_set
 
@@ -135,13 +134,7 @@ def test_groups_are_what_each_layer_makes(playing: Generator) -> None:
 @given(data=st.data())
 def test_removed_is_silenced_through_every_pixel_norm(playing: Generator, data: st.DataObject) -> None:
     structure = structure_of(playing, asked(), ["to_planes.2"])
-    channels = {
-        group.name: np.array(
-            sorted(data.draw(st.sets(st.integers(0, group.channels - 1), max_size=group.channels - 1))),
-            np.int64,
-        )
-        for group in structure.groups
-    }
+    channels = some_channels(data, structure)
     trimmed = copy.deepcopy(playing)
     after = take(trimmed, asked(), structure, channels)
     with torch.no_grad():
@@ -225,16 +218,7 @@ def test_going_on_after_ctrl_c_is_exact(  # noqa: PLR0917
     run: Path = request.getfixturevalue(kind)
     more = ["--learn", learn, "critic", "--criterion", "taylor"]
     assert darkrack.main(words(run, data, tmp_path / "whole", *more)) == 0
-    done, original = 0, trim._step
-
-    def interrupted(*given: object) -> dict[str, float]:
-        nonlocal done
-        done += 1
-        if done in {2, 4, 7}:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(*given)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(trim, "_step", interrupted)
+    interrupt_at(monkeypatch, 2, 4, 7)
     again = words(run, data, tmp_path / "parts", *more)
     assert [darkrack.main(again) for _ in range(4)] == [130, 130, 130, 0]
     one, other = (

@@ -50,6 +50,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return train_run(tmp_path_factory.mktemp("trained"), data, WIDER)
 
 
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Ctrl-C in the middle of these steps of trimming, counted over all calls."""
+    counted, original = itertools.count(1), trim._step
+
+    def interrupted(*given: object) -> dict[str, float]:
+        if next(counted) in steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trim, "_step", interrupted)
+
+
 def words(run: Path, data: Path, out: Path, *more: str) -> list[str]:
     short = ["--to", "60%", "30%", "--steps", "3", "--last-steps", "5", "--batch", "8"]
     return ["trim", str(run), "--data", str(data), "--out", str(out), *short, *more]
@@ -156,16 +168,7 @@ def test_going_on_after_ctrl_c_is_exact(  # noqa: PLR0917
         more += ["--ear", "descriptors", "--criterion", "magnitude"]  # which is saved before anybody listens
     assert darkrack.main(words(trained, data, tmp_path / "whole", *more)) == 0
     assert not list((tmp_path / "whole").glob("ear-*"))
-    done, original = 0, trim._step
-
-    def interrupted(*given: object) -> dict[str, float]:
-        nonlocal done
-        done += 1
-        if done in {2, 6, 11}:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(*given)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(trim, "_step", interrupted)
+    interrupt_at(monkeypatch, 2, 6, 11)
     again = words(trained, data, tmp_path / "parts", *more)
     assert [darkrack.main(again) for _ in range(4)] == [130, 130, 130, 0]
     one, other = weights(tmp_path / "whole" / "30"), weights(tmp_path / "parts" / "30")
