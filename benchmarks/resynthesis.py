@@ -108,10 +108,11 @@ def run(args: argparse.Namespace) -> None:
     reference = listener.hear(others, listener.real, "to compare with")
     found: dict[str, Any] = {}
     likeness: dict[str, dict[str, Doubles]] = {}
-    for way in (one for one in WAYS if one.name in args.ways):
+    by_name = {way.name: way for way in WAYS}
+    for way in (by_name[name] for name in args.ways):
         heard = listener.hear(notes, partial(again, listener, way), way.name)
         likeness[way.name] = {
-            ear: cosine(real.embeddings[ear], heard.embeddings[ear]) for ear in listener.ears
+            ear: measures.cosine(real.embeddings[ear], heard.embeddings[ear]) for ear in listener.ears
         }
         first = likeness[args.ways[0]]
         found[way.name] = {
@@ -239,15 +240,6 @@ def _band(hz: Doubles) -> npt.NDArray[np.int64]:
     """Which band each frequency is in, -1 for none."""
     octaves = np.log2(np.maximum(hz, 1e-9) / LOWEST_HZ) / np.log2(HIGHEST_HZ / LOWEST_HZ)
     return np.where((octaves >= 0) & (octaves < 1), np.floor(octaves * NOISE_BANDS), -1).astype(np.int64)
-
-
-def cosine(a: FloatArray, b: FloatArray) -> Doubles:
-    """(N,) of embeddings (N, E) and (N, E)."""
-    one, other = a.astype(np.float64), b.astype(np.float64)
-    found: Doubles = (one * other).sum(1) / np.maximum(
-        np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1), 1e-12
-    )
-    return found
 
 
 def estimate(values: Doubles, groups: npt.NDArray[np.int64], seed: int) -> list[float]:

@@ -22,9 +22,8 @@ Loss = Callable[[nn.Module], Tensor]  # of a network like the one that is scored
 
 CRITERIA = ("mi", "magnitude", "taylor", "activation", "random")
 POSITIONS = 16  # of each note that activations are looked at: neighbours say the same
-NOTES_AT_ONCE = (
-    16  # wide maps are 10 MB of activations a note in the smallest recipe on `stft`, 100 in the paper's
-)
+# Wide maps are 10 MB of activations a note in the smallest recipe on `stft`, 100 in the paper's.
+NOTES_AT_ONCE = 16
 SAMPLES_AN_INPUT = (
     4  # notes; the estimate wants more samples than inputs, and of more inputs a random part is read
 )
@@ -201,9 +200,8 @@ def _magnitude(network: nn.Module, group: Group) -> Floats:
         squares = weight_of(modules[part.layer]).detach().double().square()
         if part.side == IN and squares.dim() > 1:
             squares = squares.transpose(0, 1)
-        rows = (
-            part.index.size if part.side == OUT else len(squares)
-        )  # a loose parameter may have them elsewhere
+        # A loose parameter may have its channels elsewhere than in front.
+        rows = part.index.size if part.side == OUT else len(squares)
         channels = squares.reshape(rows, -1).sum(1).numpy()[part.index].sum(1)
         total += channels / max(channels.mean(), 1e-30)
     return total

@@ -24,9 +24,8 @@ Indices = npt.NDArray[np.int64]
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Linear)
 OUT, IN = "out", "in"
 BLOCK = 8  # kernels work on 8 or 16 channels at once: 9 cost what 16 do
-Weighty = (
-    nn.Module | nn.Parameter
-)  # a layer, or a parameter that no layer has, as a bias of maps beside a dense layer
+# A layer, or a parameter that no layer has, as a bias of maps beside a dense layer.
+Weighty = nn.Module | nn.Parameter
 
 
 @dataclass(frozen=True, eq=False)

@@ -452,9 +452,8 @@ class GrowingSubject(RunSubject):
     def lesson(self, step: int, count: int) -> Lesson:
         """See `Subject.lesson`."""
         random = np.random.default_rng([self._seed, abs(step), step < 0])
-        known = (
-            count if self._notes_alone else count // 2
-        )  # of these, the ones that are asked for as notes are
+        # The first of these are asked for as notes are.
+        known = count if self._notes_alone else count // 2
         train, growth = self._notes.parts["train"], self._recipe.growth
         rows = random.choice(train, count, replace=count > len(train))
         labels, midi = (torch.from_numpy(of[rows]) for of in (self._notes.soft_labels, self._notes.pitch))
@@ -496,9 +495,8 @@ class GrowingSubject(RunSubject):
             if not self._judged:
                 return
             assert self._discriminator is not None
-            for group in (
-                self._rival.param_groups
-            ):  # a score has no end: at full rate it leaves a student at rest behind
+            # A score has no end: at full rate it leaves a student at rest behind.
+            for group in self._rival.param_groups:
                 group["lr"] = growth.learning_rate * share
             fakes = self._units.taken_out(made.detach())
             with torch.random.fork_rng(devices=[]):

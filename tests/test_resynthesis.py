@@ -78,5 +78,11 @@ def test_every_way_is_heard_beside_the_first(tmp_path: Path, capsys: pytest.Capt
     assert set(same) <= {"as it ships", "rows to 16 kHz"}  # these notes have nothing so high
     printed = capsys.readouterr().out
     assert all(f"| {way.name} |" in printed for way in resynthesis.WAYS)
+    # What is compared with is the way that was named first.
+    assert resynthesis.main([*words, "--each", "1", "--ways", "noise bands", "as it ships"]) == 0
+    other = json.loads(out.read_text())["ways"]
+    assert other["noise bands"]["descriptors"]["more"] == [0, 0, 0]
+    assert other["as it ships"]["descriptors"]["more"] != [0, 0, 0]
+    capsys.readouterr()
     assert resynthesis.main([*words, "--each", "50"]) == 1
     assert "give fewer with --each" in capsys.readouterr().err

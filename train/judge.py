@@ -259,7 +259,9 @@ def _part_figures(
             estimate = Estimate(*(plain[ear] + (end - estimate.value) for end in estimate))
         frechet[ear] = {"estimate": list(estimate), "notes": len(embeddings), "unbounded": unbounded}
         kernel[ear] = list(measures.kernel_distance(other, embeddings, random))
-        likeness[ear] = list(measures.bootstrap(_cosine(real.embeddings[ear], embeddings), random, groups))
+        likeness[ear] = list(
+            measures.bootstrap(measures.cosine(real.embeddings[ear], embeddings), random, groups)
+        )
     return {
         "frechet": frechet,
         "frechet_at_n": plain,
@@ -729,11 +731,6 @@ def _moved(values: Doubles, random: np.random.Generator) -> bool:
 def _groups(notes: Sequence[Held]) -> npt.NDArray[np.int64]:
     """A number for each note's instrument, for intervals that redraw whole instruments."""
     return np.unique([held.note.instrument_str for held in notes], return_inverse=True)[1].astype(np.int64)
-
-
-def _cosine(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Doubles:
-    """Row by row."""
-    return np.asarray((a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)), np.float64)
 
 
 def verdict(subjects: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

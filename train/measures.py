@@ -197,6 +197,11 @@ def inception_score(
 # --- attributes ------------------------------------------------------------------------------------------
 
 
+def cosine(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Doubles:
+    """Of embeddings (N, E) and (N, E), row by row: (N,)."""
+    return np.asarray((a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)), np.float64)
+
+
 def correlation(a: Numbers, b: Numbers) -> Doubles:
     """Pearson's (A,) of ``a`` and ``b`` (N, A), column by column; 0 where a column does not vary."""
     a, b = _same_shape("correlation", a, b)
