@@ -25,6 +25,7 @@ from device.files import atomic_path, sha256_of, write_json
 from device.partials import LOUDEST_DB, Partials
 from train import cost, darkgan, growing
 from train.networks import Condition, Critic, Encoder, Generator
+from train.ranks import ALONE, Ranks
 from train.recipe import GrowingRecipe, Recipe, read_recipe
 from train.runs import open_run
 from train.stages import (
@@ -74,20 +75,23 @@ def open_subject(
     threads: int,
     ear: str | None,
     memory: Path,
+    ranks: Ranks = ALONE,
 ) -> Subject:
     """The generator of a run with the notes it learned from, or the judge's classifier where ``run`` is "classifier".
 
     ``learn``, ``batch`` and ``seed`` are the plan's; ``ear`` (NAME=PATH) is who listens where that is learned from, and
-    ``memory`` the folder for what was heard.
+    ``memory`` the folder for what was heard; ``ranks`` say in which precision passes are computed.
     """
     if str(run) == CLASSIFIER:
         for one in ("critic", "ear"):
             if one in learn:
                 raise DarkrackError(f"--learn {one}", "a generator", "the classifier", f"it has no {one}")
-        return ClassifierSubject(data, seed)
+        return ClassifierSubject(data, seed, ranks)
     if isinstance(read_recipe(run / "recipe.toml")[0], GrowingRecipe):
-        return GrowingSubject(run, data, learn, threads=threads, seed=seed)
-    return GeneratorSubject(run, data, learn, batch=batch, threads=threads, seed=seed, ear=ear, memory=memory)
+        return GrowingSubject(run, data, learn, threads=threads, seed=seed, ranks=ranks)
+    return GeneratorSubject(
+        run, data, learn, batch=batch, threads=threads, seed=seed, ear=ear, memory=memory, ranks=ranks
+    )
 
 
 class RunSubject:
@@ -95,10 +99,10 @@ class RunSubject:
 
     fixed: tuple[str, ...]
 
-    def __init__(self, run: Path, data: Path, *, threads: int, seed: int) -> None:
+    def __init__(self, run: Path, data: Path, *, threads: int, seed: int, ranks: Ranks) -> None:
         from train.dataset import load_training_set
 
-        self._opened = open_run(run)
+        self.ranks, self._opened = ranks, open_run(run)
         self._run, self._seed, self._facts = run, seed, self._opened.facts
         self._content = load_checkpoint(run)
         self._notes: TrainingSet = load_training_set(data, self._opened.recipe, threads)
@@ -206,8 +210,9 @@ class GeneratorSubject(RunSubject):
         seed: int = 0,
         ear: str | None = None,
         memory: Path | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(run, data, threads=threads, seed=seed)
+        super().__init__(run, data, threads=threads, seed=seed, ranks=ranks)
         assert isinstance(self._opened.recipe, Recipe)
         assert isinstance(self._opened.encoder, Encoder)
         self._recipe, self._encoder = self._opened.recipe, self._opened.encoder
@@ -321,7 +326,8 @@ class GeneratorSubject(RunSubject):
         def critic(made: Tensor, _: Tensor) -> Tensor:
             assert self._critic is not None
             self._critic.requires_grad_(False)
-            judged = self._critic(made * mask, batch.condition)
+            with self.ranks.cast():
+                judged = self._critic(made * mask, batch.condition).float()
             self._critic.requires_grad_(True)
             wish = class_loss(
                 judged, condition, self._recipe.pitch_range_midi, self._recipe.labels.temperature
@@ -334,16 +340,24 @@ class GeneratorSubject(RunSubject):
         def by_ear(made: Tensor, _: Tensor) -> Tensor:
             assert self._hearing is not None
             assert self._recipe.ear is not None
-            return weighed(self._recipe.ear, *self._hearing.missed(made * mask, asked, own.notes))
+            return weighed(self._recipe.ear, *self._hearing.missed(made * mask, asked, own.notes, self.ranks))
 
         def after(made: Tensor, share: float) -> None:
             made = made.detach()
             if self._hearing is not None:
-                self._hearing.learn()
+                self._hearing.learn(self.ranks)
                 self._hearing.listen(made * mask, asked, own.notes)
             if self._critic is not None and self._rival is not None:
                 penalised = step % options.r1_every == 0
-                critic_step(self._critic, self._rival, self._recipe, batch, made * mask, penalised=penalised)
+                critic_step(
+                    self._critic,
+                    self._rival,
+                    self._recipe,
+                    batch,
+                    made * mask,
+                    penalised=penalised,
+                    ranks=self.ranks,
+                )
 
         terms = {"outputs": outputs, "task": task, "critic": critic, "ear": by_ear}
         return Lesson((z, *condition, noise), terms, after)
@@ -397,9 +411,16 @@ class GrowingSubject(RunSubject):
     """
 
     def __init__(
-        self, run: Path, data: Path, learn: tuple[str, ...], *, threads: int = 1, seed: int = 0
+        self,
+        run: Path,
+        data: Path,
+        learn: tuple[str, ...],
+        *,
+        threads: int = 1,
+        seed: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(run, data, threads=threads, seed=seed)
+        super().__init__(run, data, threads=threads, seed=seed, ranks=ranks)
         assert isinstance(self._opened.recipe, GrowingRecipe)
         recipe = self._recipe = self._opened.recipe
         if "ear" in learn:
@@ -486,7 +507,8 @@ class GrowingSubject(RunSubject):
         def critic(made: Tensor, taught: Tensor) -> Tensor:
             assert self._discriminator is not None
             self._discriminator.requires_grad_(False)
-            judged = self._discriminator(self._units.taken_out(made))
+            with self.ranks.cast():
+                judged = self._discriminator(self._units.taken_out(made)).float()
             self._discriminator.requires_grad_(True)
             wish, _parts = growing.adversarial_loss(judged, pitch, attributes, self._recipe)
             return wish / (growth.reconstruction_weight or LIKENESS_WEIGHT)
@@ -501,7 +523,9 @@ class GrowingSubject(RunSubject):
             fakes = self._units.taken_out(made.detach())
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(between)  # where the gradient penalty looks
-                growing.critic_step(self._discriminator, self._rival, self._recipe, real(), fakes)
+                growing.critic_step(
+                    self._discriminator, self._rival, self._recipe, real(), fakes, ranks=self.ranks
+                )
 
         terms: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"outputs": outputs}
         if self._encoder is not None:
@@ -530,9 +554,10 @@ class ClassifierSubject:
     Two maps flattened side by side are more than the dependency graph follows, so the last layers before that stay.
     """
 
-    def __init__(self, data: Path, seed: int) -> None:
+    def __init__(self, data: Path, seed: int, ranks: Ranks = ALONE) -> None:
         from train import classifier
 
+        self.ranks = ranks
         self._range = CLASSIFIED_MIDI
         made = classifier.prepare([data], self._range)
         assert made is not None

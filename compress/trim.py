@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from compress.prune import Indices, Structure
+    from train.ranks import Ranks
 
 FORMAT = 2  # of trim.pt; raised with every change of what is in it
 STATE = "trim.pt"
@@ -101,6 +102,7 @@ class Subject(Protocol):
     example: tuple[Tensor, ...]
     fixed: tuple[str, ...]
     identity: str  # changes with the weights and the data
+    ranks: Ranks  # that compute lessons, and in which precision
 
     def early(self) -> nn.Module:
         """The same network early in its training; DarkrackError where that was not kept."""
@@ -220,6 +222,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of passes while it learns; losses and weights are float32 (default float32)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -239,6 +247,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from compress.subjects import open_subject
+    from train.ranks import open_ranks
 
     plan = Plan(
         budgets=tuple(args.to),
@@ -258,17 +267,19 @@ def run(args: argparse.Namespace) -> None:
     if args.threads < 1:
         raise DarkrackError("--threads", "at least 1", str(args.threads))
     torch.set_num_threads(args.threads)
-    subject = open_subject(
-        args.run,
-        args.data,
-        plan.learn,
-        batch=plan.batch,
-        seed=plan.seed,
-        threads=args.threads,
-        ear=args.ear,
-        memory=args.out,
-    )
-    trim(subject, plan, args.out)
+    with open_ranks("cpu", args.precision, {}) as ranks:
+        subject = open_subject(
+            args.run,
+            args.data,
+            plan.learn,
+            batch=plan.batch,
+            seed=plan.seed,
+            threads=args.threads,
+            ear=args.ear,
+            memory=args.out,
+            ranks=ranks,
+        )
+        trim(subject, plan, args.out)
 
 
 def budget(text: str) -> Budget:
@@ -553,26 +564,32 @@ def _step(subject: Subject, plan: Plan, standing: Standing, whole: Structure, st
 
     number = len(standing.done) * 1_000_000 + standing.step  # no two steps of all rounds share a lesson
     lesson = subject.lesson(number, plan.batch)
+
+    def played(network: nn.Module) -> Any:
+        with subject.ranks.cast():
+            made = network(*lesson.inputs)
+        return made.float() if isinstance(made, torch.Tensor) else tuple(one.float() for one in made)
+
     share = 1 - standing.step / steps
     for group in standing.optimiser.param_groups:
         group["lr"] = plan.learning_rate * share
     standing.network.eval()  # statistics of norms stay the parent's, as the teacher has them; no dropout
     if "features" in plan.learn:
         with torch.no_grad(), listening(subject.network, whole.groups) as taught_features:
-            taught = subject.network(*lesson.inputs)
+            taught = played(subject.network)
         with listening(standing.network, standing.structure.groups) as features:
-            made = standing.network(*lesson.inputs)
+            made = played(standing.network)
         distances = []
         for name, kept in standing.kept.items():
-            wanted = taught_features[name][1][:, torch.from_numpy(kept)]
+            wanted = taught_features[name][1][:, torch.from_numpy(kept)].float()
             places = (0, *range(2, wanted.dim()))
             spread = wanted.std(places, keepdim=True).clamp(min=1e-3)
             distances.append(((features[name][1] - wanted) / spread).abs().mean())
         feature_loss = torch.stack(distances).mean()
     else:
         with torch.no_grad():
-            taught = subject.network(*lesson.inputs) if "outputs" in plan.learn else None
-        made = standing.network(*lesson.inputs)
+            taught = played(subject.network) if "outputs" in plan.learn else None
+        made = played(standing.network)
     terms = {name: term(made, taught) for name, term in lesson.losses.items() if name in plan.learn}
     if "features" in plan.learn:
         terms["features"] = FEATURE_WEIGHT * feature_loss

@@ -178,6 +178,35 @@ def test_going_on_after_ctrl_c_is_exact(  # noqa: PLR0917
     assert darkrack.main(again) == 0, "there is nothing left to do, and nothing is asked for"
 
 
+@pytest.mark.parametrize(
+    "learn", [("outputs", "features", "critic"), ("task", "ear"), ("classifier", "task")]
+)
+def test_passes_in_bfloat16_leave_nearly_the_same_network_in_float32(
+    trained: Path, data: Path, by_ear: tuple[Path, Path], tmp_path: Path, learn: tuple[str, ...]
+) -> None:
+    run, more = trained, ["--criterion", "magnitude", "--to", "60%"]
+    if "ear" in learn:
+        run, data = by_ear
+        more += ["--ear", "descriptors"]
+    if "classifier" in learn:
+        run, learn = Path("classifier"), ("task",)
+    found = []
+    for precision in ("float32", "bfloat16"):
+        out = tmp_path / precision
+        options = [*more, "--learn", *learn, "--precision", precision]
+        assert darkrack.main(words(run, data, out, *options)) == 0
+        if run == Path("classifier"):
+            found.append(torch.load(out / "60" / "classifier.pt", weights_only=True)["network"])
+        else:
+            found.append(weights(out / "60"))
+    one, other = found
+    assert {value.dtype for value in other.values()} == {value.dtype for value in one.values()}
+    assert any(not torch.equal(value, other[name]) for name, value in one.items())
+    whole = {name: value.double() for name, value in one.items() if value.is_floating_point()}
+    apart = sum(float((value - other[name].double()).square().sum()) for name, value in whole.items())
+    assert apart < 0.1**2 * sum(float(value.square().sum()) for value in whole.values())
+
+
 def test_who_does_not_listen_is_said(
     trained: Path,
     data: Path,
