@@ -34,7 +34,7 @@ Doubles = npt.NDArray[np.float64]
 
 GRID = Partials()  # the one that ships
 FINER = dataclasses.replace(GRID, frames=2 * GRID.frames, frame_rate_hz=2 * GRID.frame_rate_hz)
-HALVES = dataclasses.replace(GRID, rows=2 * GRID.rows)
+HALVES = dataclasses.replace(GRID, rows=2 * GRID.rows, rows_a_partial=2)
 PACKAGES = ("numpy", "onnxruntime")
 WORST = 12  # programs that are printed
 
@@ -47,15 +47,11 @@ LOBE_BINS = 2.5  # on either side of a partial: Hann's main lobe, and a little
 
 @dataclass(frozen=True)
 class Way:
-    """How a note is analysed: ``divided`` 2 has rows at halves of f0 too; ``noise`` lays noise in between.
-
-    ``window_periods`` are of f0 divided so: 4 are 8 of the note's.
-    """
+    """How a note is analysed; ``noise`` lays noise in between."""
 
     name: str
     grid: Partials = GRID
     window_periods: float = WINDOW_PERIODS
-    divided: int = 1
     noise: bool = False
 
 
@@ -67,8 +63,13 @@ WAYS = (
     Way("hop of 4 ms", FINER),
     Way("hop of 4 ms, window of 2 periods", FINER, 2.0),
     Way("rows to 16 kHz", dataclasses.replace(GRID, rows=256)),
-    Way("half rows, window of 8 periods", HALVES, divided=2),
-    Way("half rows, window of 4 periods", HALVES, 2.0, divided=2),
+    Way("half rows", HALVES),
+    Way("half rows, window of 2 periods", HALVES, 2.0),
+    Way("half rows, window of 8 periods", HALVES, 8.0),
+    Way(
+        "half rows, hop of 4 ms",
+        dataclasses.replace(HALVES, frames=FINER.frames, frame_rate_hz=FINER.frame_rate_hz),
+    ),
     Way("noise bands", noise=True),
 )
 
@@ -177,8 +178,8 @@ def again(listener: Listener, way: Way, held: Held) -> FloatArray:
     grid, note = way.grid, held.note
     audio = read_audio(held.folder, note, (grid.frames + 4) / grid.frame_rate_hz)
     f0_hz = note.f0_hz or nominal_hz(note.pitch)
-    frames = encode(audio, note.sample_rate, f0_hz / way.divided, grid, way.window_periods)
-    made = listener.play(frames, grid, note.pitch - 12 * np.log2(way.divided), HEARD_S)
+    frames = encode(audio, note.sample_rate, f0_hz, grid, way.window_periods)
+    made = listener.play(frames, grid, note.pitch, HEARD_S)
     return with_noise(made, listener.real(held), f0_hz) if way.noise else made
 
 

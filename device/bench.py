@@ -592,7 +592,9 @@ def full_bank(grid: Partials, key_midi: int, rows: int) -> VoiceBank:
     bank = VoiceBank(VOICES, rows, grid.frames, SAMPLE_RATE_HZ, grid.frame_rate_hz, grid.limit_hz)
     note = NoteFrames(
         level_db=np.full((rows, grid.frames), -40, np.float32),
-        ratio=np.repeat(np.arange(1, rows + 1, dtype=np.float32)[:, None], grid.frames, axis=1),
+        ratio=np.repeat(
+            np.arange(1, rows + 1, dtype=np.float32)[:, None] / grid.rows_a_partial, grid.frames, axis=1
+        ),
         decay_db_per_s=np.zeros(rows, np.float32),
         loop_start=grid.frames // 2,
         loop_end=grid.frames - 1,
@@ -604,12 +606,14 @@ def full_bank(grid: Partials, key_midi: int, rows: int) -> VoiceBank:
 
 def highest_full_key(grid: Partials) -> int:
     """The highest MIDI key whose top row still lies below the soft edge of the limit, at least 0."""
-    return max(math.floor(69 + 12 * math.log2(SOFT_EDGE * grid.limit_hz / grid.rows / 440)), 0)
+    return max(
+        math.floor(69 + 12 * math.log2(SOFT_EDGE * grid.limit_hz * grid.rows_a_partial / grid.rows / 440)), 0
+    )
 
 
 def rows_at(grid: Partials, key_midi: int) -> int:
-    """How many partials of a key lie below the limit: 16 kHz / 65.4 Hz = 244 at MIDI 36."""
-    return max(math.floor(grid.limit_hz / nominal_hz(key_midi)), 1)
+    """How many rows of a key lie below the limit: 16 kHz / 65.4 Hz = 244 at MIDI 36, were there so many."""
+    return max(math.floor(grid.limit_hz * grid.rows_a_partial / nominal_hz(key_midi)), 1)
 
 
 # ---- For people ----

@@ -50,7 +50,9 @@ from device.generator import OUTPUT, Network, Shape
 from device.partials import Partials
 from device.stft import Stft
 
-FORMAT = 1
+FORMAT = (
+    2  # the newest that is read. 2: rows at halves of f0, which an older reader would play an octave too high
+)
 QUANTILES = 33  # soft labels of an attribute at probabilities 0, 1/32 ... 1
 
 # Caps, far above any instrument that was made and far below what would hurt a board with 1 GB.
@@ -63,6 +65,7 @@ LIMIT_DIRECTORY_BYTES = 64 << 10  # 32 members, 46 bytes and a name each
 LIMIT_ATTRIBUTES = 1000
 LIMIT_PRESETS = 1000
 LIMIT_ROWS = 1024
+MOST_ROWS_A_PARTIAL = 2
 LIMIT_FRAMES = 8192
 LIMIT_SAMPLES = 1 << 20  # of a note on the `stft` grid: a minute at 16 kHz
 LIMIT_TEXT = 200  # characters of a name or another line
@@ -224,7 +227,8 @@ def write(path: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -
         for name, variant in manifest["variants"].items()
     }
     sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    whole = {**manifest, "format": FORMAT, "variants": variants, "sha256": sha256}
+    halves = manifest["representation"].get("rows_a_partial", 1) > 1
+    whole = {**manifest, "format": FORMAT if halves else 1, "variants": variants, "sha256": sha256}
     try:
         text = json.dumps(whole, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
     except ValueError as error:
@@ -353,9 +357,9 @@ def _parse(path: Path, data: bytes) -> Bundle:
     where = f"{path}: {MANIFEST}"
     root = _Object(_json(files[MANIFEST], where), where)
     written = root.integer("format", 0, 2**31)
-    if written != FORMAT:
+    if not 1 <= written <= FORMAT:
         hint = "upgrade darkrack" if written > FORMAT else EXPORT
-        raise DarkrackError(f"{where}: format", f"format {FORMAT}", f"format {written}", hint)
+        raise DarkrackError(f"{where}: format", f"format 1 to {FORMAT}", f"format {written}", hint)
     manifest = _manifest(root)
 
     for name in (CARD, GOLDEN):
@@ -625,6 +629,9 @@ def _representation(entry: _Object) -> Partials | Stft:
             frame_rate_hz=entry.number("frame_rate_hz", 1.0, 10_000.0),
             floor_db=entry.number("floor_db", -300.0, -1.0),
             limit_hz=entry.number("limit_hz", 20.0, 1e6),
+            rows_a_partial=entry.integer("rows_a_partial", 1, MOST_ROWS_A_PARTIAL)
+            if "rows_a_partial" in entry
+            else 1,  # as in bundles from before there were two
         )
     if name == "stft":
         fft_samples = entry.integer("fft_samples", 16, LIMIT_SIZE)

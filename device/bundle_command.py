@@ -45,7 +45,8 @@ def _summary(bundle: Bundle) -> str:
     manifest, grid = bundle.manifest, bundle.manifest.representation
     low_midi, high_midi = manifest.pitch_range_midi
     if isinstance(grid, Partials):
-        drawn = f"{grid.rows} partials x {grid.frames} frames at {grid.frame_rate_hz:g} Hz"
+        halves = ", halves of f0 too," if grid.rows_a_partial > 1 else ""
+        drawn = f"{grid.rows} rows{halves} x {grid.frames} frames at {grid.frame_rate_hz:g} Hz"
     else:
         drawn = f"{grid.bins} bins x {grid.frames} frames of {grid.hop_samples} at {grid.sample_rate_hz} Hz"
     sliced = f", {manifest.slice.macs:,} for {manifest.slice.frames} of its frames" if manifest.slice else ""

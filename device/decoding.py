@@ -26,7 +26,7 @@ SUSTAINED_DB_PER_S = -3.0
 FADED_DB = 10.0
 STEEPEST_DB_PER_S = -100.0
 
-CENTRE_ROWS = 6  # rows that make the pitch that is heard
+CENTRE_PARTIALS = 6  # that make the pitch that is heard; what lies between partials has no say
 CENTRE_RANGE_DB = 30.0  # and how far under the strongest of them a row still counts
 # A low row this close to its harmonic is meant to be there and is brought within STRAY_CENTS of it, so that a
 # note is in tune by whichever partial one listens to; a bell's partials are further away and stay.
@@ -40,7 +40,7 @@ _HALF, _ONE = np.float32(0.5), np.float32(1)
 
 @compiled(fastmath=FAST)
 def decode_planes(  # type: ignore[no-untyped-def]  # noqa: PLR0917 (a note comes in, a note goes out)
-    network_level, deviation, floor_db, frame_rate_hz, level_db, ratio, decay_db_per_s
+    network_level, deviation, floor_db, frame_rate_hz, rows_a_partial, level_db, ratio, decay_db_per_s
 ):
     """Write the planes of a `NoteFrames` from those of the network; all (rows, frames) float32, C order.
 
@@ -53,7 +53,7 @@ def decode_planes(  # type: ignore[no-untyped-def]  # noqa: PLR0917 (a note come
     total_db = np.empty(frames, np.float64)
     _levels(network_level, floor_db, level_db, total_db)
     loop_start, loop_end = _loop(total_db)
-    _ratios(deviation, level_db, loop_start, loop_end, ratio)
+    _ratios(deviation, level_db, loop_start, loop_end, rows_a_partial, ratio)
 
     trend = np.empty(rows, np.float64)
     _trends(level_db, loop_start, loop_end, frame_rate_hz, trend)
@@ -129,19 +129,19 @@ def _loop(total_db):  # type: ignore[no-untyped-def]
 
 
 @compiled(fastmath=FAST)
-def _ratios(deviation, level_db, loop_start, loop_end, ratio):  # type: ignore[no-untyped-def]
+def _ratios(deviation, level_db, loop_start, loop_end, rows_a_partial, ratio):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Write the frequency ratios, with the strong low partials on the harmonic series of the f0 asked for.
 
-    One factor for all rows, by least squares: sum a^2 (factor ratio - k)^2 is smallest, so that stretch and
-    vibrato stay. On top of it, what a harmonic low row strays from its place beyond STRAY_CENTS.
+    One factor for all rows, by least squares: sum a^2 (factor ratio - k)^2 is smallest over the partials, so that
+    stretch and vibrato stay. On top of it, what a harmonic low row strays from its place beyond STRAY_CENTS.
     """
     rows, frames = ratio.shape
     begin, end = loop_start, loop_end + 1
     if level_db[:, loop_start:].max() <= _SILENCE_DB:
         begin, end = 0, frames  # nothing is held: the pitch is that of what is heard
-    low_rows = min(rows, CENTRE_ROWS)
+    low_rows = min(rows, CENTRE_PARTIALS * rows_a_partial)
     energy, moment = np.zeros(low_rows), np.zeros(low_rows)  # of a row: sum a^2, sum a^2 ratio
-    for r in range(low_rows):
+    for r in range(rows_a_partial - 1, low_rows, rows_a_partial):
         row_energy, row_shift = 0.0, 0.0
         for t in range(begin, end):
             level = level_db[r, t]
@@ -165,6 +165,7 @@ def _ratios(deviation, level_db, loop_start, loop_end, ratio):  # type: ignore[n
             excess_cents = stray_cents - min(max(stray_cents, -STRAY_CENTS), STRAY_CENTS)
             if abs(stray_cents) < HARMONIC_CENTS:
                 factor *= 2 ** (-excess_cents / 1200)
+        factor /= rows_a_partial
         scale, place = np.float32(factor), np.float32((r + 1) * factor)
         scale *= _HALF
         for t in range(frames):

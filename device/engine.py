@@ -55,9 +55,9 @@ Array = npt.NDArray[np.float32]
 
 SAMPLE_RATE_HZ = 48_000
 VOICES = 8
-ROWS = 128  # most partials of a note's frames; 80 in what ships
+ROWS = 160  # most rows of a note's frames: 80 partials and the halves between; 80 in what ships
 # A note of 128 rows and 128 frames, level and ratio; a second of sample at 16 kHz fits in as well.
-SLOT_CELLS = 2 * 128 * 128
+SLOT_CELLS = 2 * ROWS * 128
 # 17 tables on the shelf from MIDI 36 to 84, each with its successor; per voice one that plays, one that is offered and
 # one being written.
 SHELF = 24

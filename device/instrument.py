@@ -137,11 +137,9 @@ def _check_size(path: Path, grid: Partials | Stft) -> None:
         fits, got = grid.samples <= SLOT_CELLS, f"{grid.samples} samples"
     else:
         fits = grid.rows <= ROWS and 2 * grid.rows * grid.frames <= SLOT_CELLS
-        got = f"{grid.rows} partials x {grid.frames} frames"
+        got = f"{grid.rows} rows x {grid.frames} frames"
     if not fits:
-        expected = (
-            f"notes of at most {ROWS} partials x {SLOT_CELLS // 2 // ROWS} frames, or {SLOT_CELLS} samples"
-        )
+        expected = f"notes of at most {ROWS} rows x {SLOT_CELLS // 2 // ROWS} frames, or {SLOT_CELLS} samples"
         raise DarkrackError(str(path), expected, got, "train with a smaller grid")
 
 

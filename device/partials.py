@@ -1,7 +1,7 @@
 """The inverse of the `partials` grid: what the generator put out becomes frames that a voice can hold.
 
-Row r is the band around partial k = r + 1 of the note, column t is the moment t / frame_rate_hz after its
-beginning. Level and frequency are all there is; start phases are free (the ear does not miss them).
+Row r is the band around partial k = (r + 1) / rows_a_partial of the note, column t is the moment t / frame_rate_hz
+after its beginning. Level and frequency are all there is; start phases are free (the ear does not miss them).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ MOST_RAISED_DB = 6.0  # a generated note that is further under RMS 1 than this i
 class Partials:
     """Constants of the grid, as they stand in a bundle's manifest.
 
-    ``limit_hz``: no row is trained or heard above it.
+    ``limit_hz``: no row is trained or heard above it. ``rows_a_partial``: 1, or 2 for rows at halves of f0 too, where
+    an organ's drawbars, bells and breath have theirs; ``rows`` counts them all.
     """
 
     rows: int = 80
@@ -33,6 +34,7 @@ class Partials:
     frame_rate_hz: float = 125.0
     floor_db: float = -100.0
     limit_hz: float = 16_000.0
+    rows_a_partial: int = 1
 
     @property
     def heard_hz(self) -> float:
@@ -64,7 +66,7 @@ def nominal_hz(pitch_midi: float) -> float:
 
 def sounding_rows(f0_hz: float, grid: Partials) -> int:
     """How many rows of the grid lie at or below ``limit_hz`` for this fundamental (at least 1)."""
-    return max(1, min(grid.rows, int(grid.limit_hz / f0_hz)))
+    return max(1, min(grid.rows, int(grid.limit_hz * grid.rows_a_partial / f0_hz)))
 
 
 def decode(output: npt.NDArray[np.floating], partials: Partials) -> NoteFrames:
@@ -91,6 +93,7 @@ def decode(output: npt.NDArray[np.floating], partials: Partials) -> NoteFrames:
         deviation,
         float(partials.floor_db),
         float(partials.frame_rate_hz),
+        partials.rows_a_partial,
         level_db,
         ratio,
         decay_db_per_s,

@@ -796,9 +796,10 @@ def morph(s, v, slot, seconds):  # type: ignore[no-untyped-def]
         s.shift_amplitude[v, r] = s.to_amplitude[v, r]
         s.shift_ratio[v, r] = s.to_ratio[v, r]
     for r in range(voice.rows, table.rows):
+        multiple = s.cells[slot][table.frames * table.rows + r]
         s.shift_amplitude[v, r] = 0
-        s.shift_ratio[v, r] = r + 1
-        s.step[v, r] = np.int32(min((r + 1) * voice.f0_hz, table.limit_hz) * (TURN / s.rate_hz[0]))
+        s.shift_ratio[v, r] = multiple
+        s.step[v, r] = np.int32(min(multiple * voice.f0_hz, table.limit_hz) * (TURN / s.rate_hz[0]))
     voice.slot, voice.rows = slot, max(voice.rows, table.rows)
     voice.place = min(voice.place, table.loop_end)
     voice.turn = min(voice.turn, table.loop_end) if voice.way > 0 else max(voice.turn, table.loop_start)

@@ -382,17 +382,32 @@ def test_manifest_that_is_no_json(tiny_bundle: Bundle, tmp_path: Path, text: byt
     refused(with_manifest(tiny_bundle, tmp_path / "a.rack", text), "manifest.json", "JSON in UTF-8", word)
 
 
-@pytest.mark.parametrize("written", [0, 2, 999])
+@pytest.mark.parametrize("written", [0, 3, 999])
 def test_other_formats(tiny_bundle: Bundle, tmp_path: Path, written: int) -> None:
     manifest = {**manifest_of(tiny_bundle), "format": written}
     hint = "upgrade darkrack" if written > 1 else "export it again"
     path = with_manifest(tiny_bundle, tmp_path / "a.rack", manifest)
-    refused(path, "manifest.json: format", f"expected format 1, got format {written}", hint)
+    refused(path, "manifest.json: format", f"expected format 1 to 2, got format {written}", hint)
 
 
 def test_future_format_is_told_before_what_it_changed(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    path = with_manifest(tiny_bundle, tmp_path / "a.rack", {"format": 2, "all": "new"})
+    path = with_manifest(tiny_bundle, tmp_path / "a.rack", {"format": 3, "all": "new"})
     refused(path, "manifest.json: format", "upgrade darkrack")
+
+
+def test_rows_at_halves_are_of_a_newer_format(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    manifest = manifest_of(tiny_bundle)
+    assert manifest["format"] == 1
+    half = {**manifest["representation"], "rows_a_partial": 2}
+    files = {name: content for name, content in tiny_bundle.files.items() if name != bundle.MANIFEST}
+    made = bundle.write(tmp_path / "half.rack", {**tiny_manifest(), "representation": half}, files)
+    assert manifest_of(made)["format"] == 2
+    grid = made.manifest.representation
+    assert isinstance(grid, Partials)
+    assert grid.rows_a_partial == 2
+    third = {**manifest, "representation": {**half, "rows_a_partial": 3}}
+    path = with_manifest(tiny_bundle, tmp_path / "third.rack", third)
+    refused(path, "rows_a_partial", "expected 1 to 2, got 3")
 
 
 @pytest.mark.parametrize("key", sorted({*tiny_manifest(), "format", "sha256"}))

@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 
 from device import bundle
 from device.decoding import (
+    CENTRE_PARTIALS,
     CENTRE_RANGE_DB,
-    CENTRE_ROWS,
     FADED_DB,
     HARMONIC_CENTS,
     LOOP_EARLIEST,
@@ -94,12 +94,12 @@ def _centring(level_db: Floats, ratio: Floats) -> Floats:
     vibrato stay. On top of it, what a harmonic low row strays from its place beyond STRAY_CENTS.
     """
     factor = np.ones((len(ratio), 1))
-    energy = 10 ** (level_db[:CENTRE_ROWS] / 10) * (level_db[:CENTRE_ROWS] > SILENCE_DB)
+    energy = 10 ** (level_db[:CENTRE_PARTIALS] / 10) * (level_db[:CENTRE_PARTIALS] > SILENCE_DB)
     row_energy = energy.sum(axis=1, keepdims=True)
     energy *= row_energy >= row_energy.max() * 10 ** (-CENTRE_RANGE_DB / 10)
     if not energy.any():
         return factor
-    low = ratio[:CENTRE_ROWS]
+    low = ratio[:CENTRE_PARTIALS]
     k = np.arange(1.0, len(low) + 1)[:, None]
     factor *= (energy * k * k).sum() / (energy * k * low).sum()
     mean = (energy * low * factor[: len(low)]).sum(axis=1, keepdims=True)
@@ -109,6 +109,22 @@ def _centring(level_db: Floats, ratio: Floats) -> Floats:
     excess_cents = stray_cents - np.clip(stray_cents, -STRAY_CENTS, STRAY_CENTS)
     factor[: len(low)] *= np.where(np.abs(stray_cents) < HARMONIC_CENTS, 2 ** (-excess_cents / 1200), 1)
     return factor
+
+
+def test_what_lies_between_partials_has_no_say_in_the_pitch() -> None:
+    halves = Partials(24, 32, 125.0, -100.0, rows_a_partial=2)
+    output = np.zeros((2, 24, 32), np.float32)
+    output[0, 1::2] = (
+        0.8  # partials, 20 cents flat: .0115 of a row of f0, twice that in half bands of a half row
+    )
+    k = np.arange(1, 13)
+    output[1, 1::2] = (2 * 2 * k * (2 ** (-20 / 1200) - 1))[:, None].clip(-1, 1)
+    alone = decode(output, halves).ratio
+    assert alone[1:6:2, 20] == pytest.approx([1, 2, 3], rel=5e-4)
+    output[0, ::2], output[1, ::2] = 0.95, 0.9  # loud, and far from the middle of its band
+    beside = decode(output, halves).ratio
+    assert np.array_equal(beside[1::2], alone[1::2])
+    assert beside[0, 20] == pytest.approx((1 + 0.45) / 2 * 2 ** (20 / 1200), rel=1e-3)
 
 
 def _slopes(

@@ -6,6 +6,7 @@ import csv
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,15 @@ def test_the_energy_of_a_partial_is_shared_between_the_two_bands_it_lies_between
     heard = 10 ** (bands_db / 10) - 10 ** (ear.UNDER_DB / 10)
     assert heard.sum() == pytest.approx(1.0, rel=1e-2)  # of the loudest moment, which is this partial
     assert (heard > 1e-3).sum() <= 2
+
+
+def test_half_rows_are_heard_where_they_lie() -> None:
+    whole, halves = Ear(8, GRID, 5, (48, 72)), Ear(8, replace(GRID, rows=24, rows_a_partial=2), 5, (48, 72))
+    level = 0.5 + 0.3 * torch.rand(2, 12, 32, generator=torch.Generator().manual_seed(0))
+    apart = torch.zeros(2, 24, 32)
+    apart[:, 1::2] = level
+    pitch = torch.tensor([[48.0], [65.5]])
+    torch.testing.assert_close(halves.eval()._bands(apart, pitch), whole.eval()._bands(level, pitch))
 
 
 def test_what_is_wanted_is_what_the_tagger_said_of_the_notes(tmp_path: Path, notes_folder: Path) -> None:

@@ -56,6 +56,38 @@ def test_rows_above_the_limit_are_empty() -> None:
     assert encoded[0, :15, 60].min() > 0.7
 
 
+def test_half_rows_hold_what_lies_between_partials() -> None:
+    halves = Partials(160, 128, 125.0, -100.0, 16_000.0, rows_a_partial=2)
+    # An organ's drawbar an octave under the key, and a bell's partial at 2.5 f0, 10 and 20 dB under the first.
+    plain = harmonic(220, 6, 0, 10)
+    audio = plain + 10 ** (-10 / 20) * np.sin(2 * np.pi * 110 * SECONDS)
+    audio += 10 ** (-20 / 20) * np.sin(2 * np.pi * 550 * SECONDS + 1)
+    encoded = encode(audio.astype(np.float32), RATE_HZ, 220.0, halves)
+    level_db = halves.floor_db * (1 - encoded[0, :, 20:110].astype(np.float64)).mean(axis=1)
+    relative = level_db[:6] - level_db[1]
+    assert relative[[0, 1, 3, 4, 5]] == pytest.approx([-10, 0, -6, -20, -6 * np.log2(3)], abs=0.7)
+    assert relative[2] < -35  # nothing at 1.5 f0
+    assert np.abs(encoded[1, [0, 1, 3, 4], 20:110]).max() < 0.05
+    # Through the decoder and back to sound, by both twins.
+    bank = VoiceBank(1, 160, 128, RATE_HZ, halves.frame_rate_hz)
+    note = decode(encoded, halves)
+    assert note.ratio[[0, 1, 3, 4], 60] == pytest.approx([0.5, 1, 2, 2.5], abs=0.01)
+    bank.start(0, note, 220.0)
+    played = np.zeros((RATE_HZ, 2), np.float32)
+    bank.render(played)
+    f0_hz = torch.tensor([220.0])
+    twin = synthesize(torch.from_numpy(encoded)[None], f0_hz, halves, RATE_HZ)[0].numpy()
+    for made in (played[:, 0], twin):
+        power = np.abs(np.fft.rfft(made[9600 : 9600 + 24_000] * np.hanning(24_000)))  # 2 Hz a bin
+        found_db = [
+            20 * np.log10(power[hz // 2 - 2 : hz // 2 + 3].max() / power[108:113].max()) for hz in (110, 550)
+        ]
+        assert found_db == pytest.approx([-10, -20], abs=1.0)
+    # Without half rows neither is anywhere.
+    whole = decode(encode(audio.astype(np.float32), RATE_HZ, 220.0, GRID), GRID)
+    assert whole.ratio[:, 60].min() > 0.6
+
+
 def test_the_sign_of_a_deviation() -> None:
     # One partial a tenth of f0 above its place, among others in place.
     audio = harmonic(300, 3, 0, 6) + 0.3 * np.sin(2 * np.pi * 9.1 * 300 * SECONDS).astype(np.float32)

@@ -92,7 +92,7 @@ class Ear(nn.Module):
         if self.training:
             power = power * torch.exp(GAIN_JITTER * torch.randn_like(power[:, :, :1]))
         row = torch.arange(1, level.shape[1] + 1, dtype=level.dtype, device=level.device)
-        place = _mel(440 * torch.exp2((pitch - 69) / 12) * row)  # (B, rows)
+        place = _mel(440 * torch.exp2((pitch - 69) / 12) * (row / self._grid.rows_a_partial))  # (B, rows)
         centres = torch.linspace(_mel(LOWEST_HZ), _mel(HIGHEST_HZ), BANDS, device=level.device)
         share = F.relu(1 - (place[:, None] - centres[:, None]).abs() / (centres[1] - centres[0]))
         energy = torch.matmul(share, power)  # (B, BANDS, frames)
