@@ -47,6 +47,7 @@ from train.stages import (
     resemblance,
     sounding_mask,
     texture,
+    touched,
     weighed,
 )
 
@@ -299,7 +300,8 @@ class GeneratorSubject(RunSubject):
         known = count if self._notes_alone else count // 2  # of these, the ones that are notes of the data
         drawn = known if self._hearing else count
         train = self._notes.parts["train"]
-        batch = batch_of(self._recipe, self._notes, random.choice(train, drawn, replace=drawn > len(train)))
+        rows = random.choice(train, drawn, replace=drawn > len(train))
+        batch = batch_of(self._recipe, self._notes, rows, touched(self._recipe, self._notes, rows, random))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(random.integers(2**62)))
             if self._hearing:
@@ -366,7 +368,7 @@ class GeneratorSubject(RunSubject):
     def _asked(self, batch: Batch, known: int) -> Asked:
         """What a player asks for, behind the first ``known`` notes of a batch; see the class."""
         count, own = len(batch.frames), batch.first(known)
-        mean, log_variance = self._encoder(own.frames, own.condition)
+        mean, log_variance = self._encoder(own.source.frames, own.source.condition)
         z = torch.cat(
             [
                 mean + torch.randn_like(mean) * (log_variance / 2).exp(),
@@ -378,6 +380,7 @@ class GeneratorSubject(RunSubject):
         attributes, pitch, velocity = self._imagined(
             batch.condition, known, self._recipe.adversarial.augment, anywhere=self._critic is None
         )
+        attributes[:known] = own.told.attributes
         mask = sounding_mask(pitch[:, 0].numpy(), self._recipe.grid)
         return Asked(z, Condition(attributes, pitch, velocity), noise, mask, torch.ones_like(attributes))
 

@@ -47,12 +47,11 @@ import numpy.typing as npt
 from device.errors import DarkrackError
 from device.files import atomic_path
 from device.generator import OUTPUT, Network, Shape
-from device.partials import Partials
+from device.partials import MOST_ROWS_A_PARTIAL, Partials
 from device.stft import Stft
 
-FORMAT = (
-    2  # the newest that is read. 2: rows at halves of f0, which an older reader would play an octave too high
-)
+# The newest that is read. 2: rows at halves of f0, which an older reader would play an octave too high.
+FORMAT = 2
 QUANTILES = 33  # soft labels of an attribute at probabilities 0, 1/32 ... 1
 
 # Caps, far above any instrument that was made and far below what would hurt a board with 1 GB.
@@ -65,7 +64,6 @@ LIMIT_DIRECTORY_BYTES = 64 << 10  # 32 members, 46 bytes and a name each
 LIMIT_ATTRIBUTES = 1000
 LIMIT_PRESETS = 1000
 LIMIT_ROWS = 1024
-MOST_ROWS_A_PARTIAL = 2
 LIMIT_FRAMES = 8192
 LIMIT_SAMPLES = 1 << 20  # of a note on the `stft` grid: a minute at 16 kHz
 LIMIT_TEXT = 200  # characters of a name or another line

@@ -19,6 +19,7 @@ SILENCE_DB = -200.0  # what a silent cell holds; 10^(-200/20) is far under the s
 SILENT_LEVEL = 0.01  # network levels up to here are silence (1 % of the range above the floor)
 LOUDEST_DB = 6.0  # one lone partial at RMS 1 has 20 log10(sqrt 2) = 3 dB; the rest is room for error
 MOST_RAISED_DB = 6.0  # a generated note that is further under RMS 1 than this is meant to be faint
+MOST_ROWS_A_PARTIAL = 2  # at halves of f0; finer ones were not tried
 
 
 @dataclass(frozen=True)

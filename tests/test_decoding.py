@@ -114,9 +114,8 @@ def _centring(level_db: Floats, ratio: Floats) -> Floats:
 def test_what_lies_between_partials_has_no_say_in_the_pitch() -> None:
     halves = Partials(24, 32, 125.0, -100.0, rows_a_partial=2)
     output = np.zeros((2, 24, 32), np.float32)
-    output[0, 1::2] = (
-        0.8  # partials, 20 cents flat: .0115 of a row of f0, twice that in half bands of a half row
-    )
+    # Partials, 20 cents flat: .0115 of a row of f0, twice that in half bands of a half row.
+    output[0, 1::2] = 0.8
     k = np.arange(1, 13)
     output[1, 1::2] = (2 * 2 * k * (2 ** (-20 / 1200) - 1))[:, None].clip(-1, 1)
     alone = decode(output, halves).ratio

@@ -96,6 +96,9 @@ def test_labels_that_are_no_table(tmp_path: Path, value: str, says: str) -> None
         ("[48, 72]", "[48]", "expected 2 values, got 1"),
         ("[8, 8, 8]", '[8, "x", 8]', "channels[1]"),
         ("[critic]", "[[critic]]", "critic: expected a table"),
+        ("batch = 8", "batch = 8\ntouch_share = 1.5", "touch_share: expected 0 to 1, got 1.5"),
+        ("rows = 12", "rows = 12\nrows_a_partial = 3", "rows_a_partial: expected 1 to 2, got 3"),
+        ("rows = 12", "rows = 11\nrows_a_partial = 2", "rows: expected a multiple of 2"),
         ("channels = [8, 8, 8]", "channels = 8", "expected a list"),
         ("temperature = 2.0", "temperature = ", "TOML"),
         (

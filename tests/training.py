@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -156,8 +158,8 @@ def label_descriptors(folder: Path) -> Path:
     return folder
 
 
-def write_set(folder: Path, instruments: int = 24) -> Path:
-    """Notes of instruments that differ in slope and decay, labelled by what they were made from."""
+def write_set(folder: Path, instruments: int = 24, velocities: Sequence[int] = (100,)) -> Path:
+    """Notes of instruments that differ in slope and decay, labelled by what they were made from; soft ones are dull."""
     random = np.random.default_rng(0)
     (folder / "audio").mkdir(parents=True)
     header = "note_str,instrument_str,instrument_family_str,instrument_source_str,pitch,velocity,sample_rate,file,start"
@@ -165,19 +167,19 @@ def write_set(folder: Path, instruments: int = 24) -> Path:
     names, logits = [], []
     seconds = np.arange(SAMPLE_RATE_HZ // 2) / SAMPLE_RATE_HZ
     for instrument in range(instruments):
-        slope_db, decay_db, odd = random.uniform(4, 14), random.uniform(0, 60), instrument % 2
+        steepness_db, decay_db, odd = random.uniform(4, 14), random.uniform(0, 60), instrument % 2
         pieces = []
-        for pitch in range(48, 73, 6):
-            f0_hz = 440 * 2 ** ((pitch - 69) / 12)
+        for pitch, velocity in itertools.product(range(48, 73, 6), velocities):
+            f0_hz, slope_db = 440 * 2 ** ((pitch - 69) / 12), steepness_db + (100 - velocity) / 10
             audio = np.zeros_like(seconds)
             for k in range(1, 13):
                 if odd and k % 2 == 0:
                     continue
                 level_db = -slope_db * np.log2(k) - decay_db * seconds - 12
                 audio += 10 ** (level_db / 20) * np.sin(2 * np.pi * k * f0_hz * seconds + k)
-            name = f"synthetic_{instrument:03d}-{pitch:03d}-100"
+            name = f"synthetic_{instrument:03d}-{pitch:03d}-{velocity:03d}"
             start = len(pieces) * len(seconds)
-            who = f"{name},synthetic_{instrument:03d},keyboard,synthetic,{pitch},100"
+            who = f"{name},synthetic_{instrument:03d},keyboard,synthetic,{pitch},{velocity}"
             lines.append(
                 f"{who},{SAMPLE_RATE_HZ},audio/{instrument}.flac,{start},{len(seconds)},{f0_hz:.4f},0.0,ok,"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -62,6 +63,19 @@ class TrainingSet:
     def frames(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """(n, 2, rows, frames) float32 of the notes asked for."""
         return np.stack([self.maps[m][r] for m, r in self.places[indices]]).astype(np.float32)
+
+    @functools.cached_property
+    def siblings(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """Of each note, the notes in training of the same instrument and pitch with another velocity."""
+        keys: dict[tuple[str, int], list[int]] = {}
+        for n in self.parts["train"]:
+            keys.setdefault((self.notes[n].instrument_str, self.notes[n].pitch), []).append(int(n))
+        found = []
+        for note in self.notes:
+            alike = keys.get((note.instrument_str, note.pitch), [])
+            others = [n for n in alike if self.notes[n].velocity != note.velocity]
+            found.append(np.array(others, np.int64))
+        return tuple(found)
 
     def sha256(self) -> str:
         """What a run was trained on: which notes, what the teacher said of them, which frames."""

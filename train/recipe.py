@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from device.errors import DarkrackError
 from device.files import read_bytes, read_toml
-from device.partials import Partials
+from device.partials import MOST_ROWS_A_PARTIAL, Partials
 from device.stft import Stft
 
 CONCATENATED, FILM = "concatenated", "film"  # how a generator is told what to make
@@ -189,7 +189,11 @@ class Basics:
 
 @dataclass(frozen=True)
 class Recipe(Basics):
-    """Everything that decides what a run on the partials grid (`train.stages`) learns, besides the notes."""
+    """Everything that decides what a run on the partials grid (`train.stages`) learns, besides the notes.
+
+    ``touch_share``: of the notes that are made again, those with z and labels of the same key touched harder or softer,
+    so that velocity alone has to say the difference.
+    """
 
     batch: int
     grid: Partials
@@ -198,6 +202,7 @@ class Recipe(Basics):
     reconstruction: Reconstruction
     adversarial: Adversarial
     ear: EarStage | None = None
+    touch_share: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -292,6 +297,7 @@ def read_recipe(path: Path) -> tuple[Recipe | GrowingRecipe, str]:
             raise DarkrackError(
                 f"{path}: ear", "a generator that is told attributes", "one without", "leave [ear] out"
             )
+        _check_partials(recipe, str(path))
     _check_switches(recipe, str(path))
     return recipe, hashlib.sha256(read_bytes(path, "a training recipe")).hexdigest()
 
@@ -322,6 +328,17 @@ def _check_switches(recipe: Recipe | GrowingRecipe, where: str) -> None:
         for key, least in (("fader_weight", 0), ("fader_steps", 0), ("fader_lessons", 1)):
             if (value := getattr(recipe.reconstruction, key)) < least:
                 raise DarkrackError(f"{where}: reconstruction: {key}", f"{least} or more", f"{value:g}")
+
+
+def _check_partials(recipe: Recipe, where: str) -> None:
+    """What there is on the partials grid alone."""
+    if not 0 <= recipe.touch_share <= 1:
+        raise DarkrackError(f"{where}: touch_share", "0 to 1", f"{recipe.touch_share:g}")
+    each, rows = recipe.grid.rows_a_partial, recipe.grid.rows
+    if not 1 <= each <= MOST_ROWS_A_PARTIAL:
+        raise DarkrackError(f"{where}: grid: rows_a_partial", f"1 to {MOST_ROWS_A_PARTIAL}", str(each))
+    if rows % each:
+        raise DarkrackError(f"{where}: grid: rows", f"a multiple of {each} (rows_a_partial)", str(rows))
 
 
 def _check_growth(recipe: GrowingRecipe, where: str) -> None:

@@ -18,11 +18,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,6 +41,8 @@ from train.recipe import EarStage, Recipe, read_partials_recipe
 
 if TYPE_CHECKING:
     from train.ear import Hearing
+
+Rows = npt.NDArray[np.int64]  # of a set: which notes
 
 CHECKPOINT = "checkpoint.pt"
 LOG_EVERY_STEPS = 50
@@ -159,23 +162,37 @@ def _optimisers(
 class Batch:
     """Notes as tensors: frames (B, 2, rows, frames), their condition, and which rows sound (B, 1, rows, 1).
 
-    ``notes`` (B,): which of the set they are.
+    ``notes`` (B,): which of the set they are. ``touched``: notes of the same instruments and keys, some of them played
+    harder or softer, where z and labels are taken from those.
     """
 
     frames: Tensor
     condition: Condition
     mask: Tensor
-    notes: np.ndarray[Any, np.dtype[np.int64]]
+    notes: Rows
+    touched: Batch | None = None
+
+    @property
+    def source(self) -> Batch:
+        """What the encoder sees: the notes themselves, or the touched ones."""
+        return self.touched or self
+
+    @property
+    def told(self) -> Condition:
+        """What the generator is told to make them again: labels of the source, pitch and velocity of their own."""
+        return Condition(self.source.condition.attributes, *self.condition[1:])
 
     def to(self, ranks: Ranks) -> Batch:
         """The same on the device of ``ranks``."""
         condition = Condition(*(ranks.sent(one) for one in self.condition))
-        return Batch(ranks.sent(self.frames), condition, ranks.sent(self.mask), self.notes)
+        touched = self.touched and self.touched.to(ranks)
+        return Batch(ranks.sent(self.frames), condition, ranks.sent(self.mask), self.notes, touched)
 
     def first(self, count: int) -> Batch:
         """The first ``count`` of them."""
         condition = Condition(*(one[:count] for one in self.condition))
-        return Batch(self.frames[:count], condition, self.mask[:count], self.notes[:count])
+        touched = self.touched and self.touched.first(count)
+        return Batch(self.frames[:count], condition, self.mask[:count], self.notes[:count], touched)
 
 
 def batches(recipe: Recipe, notes: TrainingSet, step: int, ranks: Ranks) -> Iterator[Batch]:
@@ -186,12 +203,26 @@ def batches(recipe: Recipe, notes: TrainingSet, step: int, ranks: Ranks) -> Iter
         epoch, position = divmod(step, per_epoch)
         order = np.random.default_rng([recipe.seed, epoch]).permutation(seen)
         for first in range(position * recipe.batch, per_epoch * recipe.batch, recipe.batch):
-            yield batch_of(recipe, notes, ranks.share(order[first : first + recipe.batch])).to(ranks)
+            rows = order[first : first + recipe.batch]
+            sources = touched(recipe, notes, rows, np.random.default_rng([recipe.seed, epoch, first]))
+            yield batch_of(recipe, notes, ranks.share(rows), ranks.share(sources)).to(ranks)
             step += 1
 
 
-def batch_of(recipe: Recipe, notes: TrainingSet, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Batch:
-    """The notes of these rows of the set."""
+def touched(recipe: Recipe, notes: TrainingSet, rows: Rows, random: np.random.Generator) -> Rows:
+    """For the recipe's share of ``rows`` another note of the same instrument and key, where there is one; or itself."""
+    if not recipe.touch_share:
+        return rows
+    others = rows.copy()
+    for n, drawn in enumerate(random.random(len(rows)) < recipe.touch_share):
+        siblings = notes.siblings[rows[n]]
+        if drawn and len(siblings):
+            others[n] = random.choice(siblings)
+    return others
+
+
+def batch_of(recipe: Recipe, notes: TrainingSet, rows: Rows, sources: Rows | None = None) -> Batch:
+    """The notes of these rows of the set, with z and labels from those of ``sources``, see `touched`, or their own."""
     pitch = notes.pitch[rows]
     mask = sounding_mask(pitch, recipe.grid)
     condition = Condition(
@@ -199,7 +230,10 @@ def batch_of(recipe: Recipe, notes: TrainingSet, rows: np.ndarray[Any, np.dtype[
         torch.from_numpy(pitch[:, None]),
         torch.from_numpy(notes.velocity[rows, None]),
     )
-    return Batch(torch.from_numpy(notes.frames(rows)) * mask, condition, mask, rows)
+    own = Batch(torch.from_numpy(notes.frames(rows)) * mask, condition, mask, rows)
+    if sources is None or np.array_equal(rows, sources):
+        return own
+    return replace(own, touched=batch_of(recipe, notes, sources))
 
 
 def sounding_mask(pitch_midi: np.ndarray[Any, np.dtype[np.float32]], grid: Partials) -> Tensor:
@@ -322,12 +356,12 @@ def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str,
     """
     options, ranks = recipe.reconstruction, state.ranks
     with ranks.cast():
-        encoded = state.encoder(batch.frames, batch.condition)
+        encoded = state.encoder(batch.source.frames, batch.source.condition)
     mean, log_variance = (one.float() for one in encoded)
     z = mean + ranks.normal(*mean.shape) * (log_variance / 2).exp()
     silent = z.new_zeros(len(z), 2 * recipe.generator.noise_channels, recipe.grid.frames)
     with ranks.cast():
-        made = state.generator(z, *batch.condition, silent)
+        made = state.generator(z, *batch.told, silent)
     frames = made.float() * batch.mask
     level = masked_mean((frames[:, :1] - batch.frames[:, :1]).abs(), batch.mask, ranks)
     deviation = deviation_loss(frames - batch.frames, batch.frames, ranks)
@@ -340,7 +374,7 @@ def reconstruction_step(state: State, recipe: Recipe, batch: Batch) -> dict[str,
             _descend(state.optimisers["adversary"], missed, ranks=ranks)
 
         leaked, losses["fader"] = leak(
-            state.adversary, mean, batch.condition.attributes, options, step=state.step, descend=descend
+            state.adversary, mean, batch.told.attributes, options, step=state.step, descend=descend
         )
         loss = loss + leaked
     _descend(state.optimisers["reconstruction"], loss, ranks=ranks)
@@ -356,7 +390,7 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     options, temperature, ranks = recipe.adversarial, recipe.labels.temperature, state.ranks
     count = len(batch.frames)
     with torch.no_grad(), ranks.cast():
-        encoded = state.encoder(batch.frames, batch.condition)
+        encoded = state.encoder(batch.source.frames, batch.source.condition)
     mean, log_variance = (one.float() for one in encoded)
     drawn = ranks.normal(*mean.shape), ranks.normal(*mean.shape)
     z = torch.cat([mean + drawn[0] * (log_variance / 2).exp(), drawn[1]])
@@ -364,7 +398,7 @@ def adversarial_step(state: State, recipe: Recipe, batch: Batch, quantiles: Tens
     everybody = ranks.whole(batch.condition.attributes).cpu()  # where every other note is pushed further
     pushed = ranks.own(push_attributes(everybody, quantiles, options.augment)[0])
     asked = Condition(
-        torch.cat([batch.condition.attributes, pushed]),
+        torch.cat([batch.told.attributes, pushed]),
         batch.condition.pitch.repeat(2, 1),
         batch.condition.velocity.repeat(2, 1),
     )
@@ -429,12 +463,13 @@ def asked_by_ear(encoder: Encoder, recipe: Recipe, batch: Batch, quantiles: Tens
     count, half = len(batch.frames), len(batch.frames) // 2
     again = 2 * count + (half if recipe.ear.spread_weight else 0)
     rows = torch.arange(again) % count
-    mean, log_variance = encoder(batch.frames, batch.condition)
+    mean, log_variance = encoder(batch.source.frames, batch.source.condition)
     z = torch.cat(
         [mean + torch.randn_like(mean) * (log_variance / 2).exp(), torch.randn(again - count, mean.shape[1])]
     )
     noise = torch.randn(again, 2 * recipe.generator.noise_channels, recipe.grid.frames)
     attributes, pitch, velocity = (one[rows] for one in batch.condition)
+    attributes[:count] = batch.told.attributes
     mask = batch.mask[rows]
     other = slice(count + half, 2 * count)
     pitch[other], mask[other] = (
@@ -453,6 +488,8 @@ def asked_by_ear(encoder: Encoder, recipe: Recipe, batch: Batch, quantiles: Tens
         attributes[plain], alone[plain] = set_alone(attributes[plain], quantiles)
     beside = alone.any(1, keepdim=True) & (alone == 0)
     weight = torch.where(beside, recipe.ear.others_weight, 1 + recipe.ear.alone_weight * alone)
+    # A touched note's labels are not what is wanted where the touch is another.
+    weight[:count] *= torch.from_numpy(batch.notes == batch.source.notes)[:, None]
     return Asked(z, Condition(attributes, pitch, velocity), noise, mask, weight)
 
 
