@@ -61,6 +61,10 @@ def test_the_report_has_what_each_network_costs_and_how_it_sounds(
     asked = ["--data", str(data), "--ear", "descriptors", "--quick", "--json", str(figures)]
     assert darkrack.main(["evaluate", *runs, *asked]) == 0
     capsys.readouterr()
+    judged = json.loads(figures.read_text())["subjects"][2:]
+    assert [one["hop"] for one in judged] == [None] * 3, (
+        "what was trimmed was trained on: not to be held to its parent's notes"
+    )
     out = tmp_path / "report"
     assert darkrack.main(["trim", "--report", str(figures), "--out", str(out)]) == 0
     text = capsys.readouterr().out

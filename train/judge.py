@@ -179,7 +179,9 @@ def judge(
         for kind in (REAL, RESYNTHESIS)
     ]
     for voice in voices:
-        parent = next((one for one in voices if one.recipe_sha256 == voice.recipe_sha256), voice)
+        # A trimmed network was trained further, so its notes are not its parent's.
+        made_from = (voice.recipe_sha256, voice.parameters)
+        parent = next(one for one in voices if (one.recipe_sha256, one.parameters) == made_from)
         subjects.append(
             {
                 **_subject(voice.name, voice.kind, figures_of(voice.name)),

@@ -45,6 +45,7 @@ class Voice:
     kind: str
     path: Path
     recipe_sha256: str
+    parameters: int
     attributes: tuple[Attribute, ...]
     trained_by: tuple[str, ...]
     copula: npt.NDArray[np.float64]
@@ -91,6 +92,7 @@ def open_voice(path: Path, variant: str | None = None) -> Voice:
         kind="bundle",
         path=path,
         recipe_sha256=manifest.recipe_sha256,
+        parameters=manifest.parameters,
         attributes=manifest.attributes,
         trained_by=tuple(one.teacher or "mn04" for one in manifest.attributes),
         copula=manifest.copula,
@@ -150,6 +152,7 @@ def _run(folder: Path) -> Voice:
         kind="run",
         path=folder,
         recipe_sha256=facts["recipe_sha256"],
+        parameters=sum(parameter.numel() for parameter in opened.generator.parameters()),
         attributes=tuple(
             Attribute(name, np.array(table, np.float64), None, teacher)
             for name, table, teacher in zip(
