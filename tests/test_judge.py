@@ -20,7 +20,7 @@ from device import knobs
 from device.bundle import Bundle
 from device.errors import DarkrackError
 from device.generator import Asked
-from train import evaluate, judge
+from train import evaluate, judge, listening
 from train.judge import Kept, verdict
 from train.label import read_labels
 from train.listener import Held, Listener, held_out
@@ -283,7 +283,12 @@ def test_a_stopped_judgement_goes_on_and_ends_alike(
     assert darkrack.main([*asked, str(tmp_path / "again.json")]) == 130
     assert len(list(labelled.glob("judging-*.json"))) == 1
     monkeypatch.setattr(judge, "_pitch", real)
-    monkeypatch.setattr(judge, "_part_figures", stop)  # those are there already
+    with monkeypatch.context() as making_the_page:
+        making_the_page.setattr(listening, "page", stop)
+        assert darkrack.main([*asked, str(tmp_path / "again.json"), "--out", str(tmp_path / "page")]) == 130
+    assert len(list(labelled.glob("judging-*.json"))) == 1
+    monkeypatch.setattr(judge, "_pitch", stop)  # these are there already
+    monkeypatch.setattr(judge, "_part_figures", stop)
     assert darkrack.main([*asked, str(tmp_path / "again.json")]) == 0
     assert not list(labelled.glob("judging-*.json"))
     once, again = (json.loads((tmp_path / name).read_text()) for name in ("once.json", "again.json"))

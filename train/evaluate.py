@@ -202,13 +202,13 @@ def judge_voices(
         **judged,
         "verdict": judge.verdict(judged["subjects"]),
     }
-    kept.finish()
     if args.out:
         from train import listening
         from train.demonstration import sections
 
         title = ", ".join(voice.name for voice in voices if not voice.fault) or "Real notes"
         listening.page(args.out / "listen.html", title, sections(listener, voices, parts, grid, figures))
+    kept.finish()  # after the page: what ends in making it has not lost what was heard
     return figures
 
 
