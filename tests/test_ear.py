@@ -159,6 +159,30 @@ def test_twins_differ_in_z_and_noise_alone_and_what_is_set_alone_weighs_more(
     assert (asked.weight[12][moved] == 9).all()
 
 
+def test_labels_of_another_touch_are_not_what_is_wanted(tmp_path: Path, notes_folder: Path) -> None:
+    recipe, _ = read_recipe(write_recipe(tmp_path, LISTENED))
+    notes = load_training_set(notes_folder, recipe, 1)
+    state = stages.start_state(recipe, notes, lambda: hearing_of(tmp_path, notes_folder))
+    rows = notes.parts["train"][:8]
+    sources = np.concatenate([rows[:6], notes.parts["train"][8:10]])
+    batch = stages.batch_of(recipe, notes, rows, sources)
+    asked = stages.asked_by_ear(
+        state.encoder,
+        recipe,
+        batch,
+        torch.from_numpy(notes.attributes.quantiles),
+        stages.lone_knobs(recipe, notes),
+    )
+    assert (asked.weight[:6] == 1).all()
+    assert (asked.weight[6:8] == 0).all()
+    assert (asked.weight[8:] > 0).all()
+    labels = torch.from_numpy(notes.soft_labels)
+    torch.testing.assert_close(asked.condition.attributes[:8], labels[sources])
+    torch.testing.assert_close(
+        asked.condition.attributes[8:12], labels[rows[:4]], msg="what is not made again"
+    )
+
+
 def test_some_knobs_are_asked_for_from_end_to_end(tmp_path: Path, notes_folder: Path) -> None:
     names = load_training_set(
         notes_folder, read_recipe(write_recipe(tmp_path, LISTENED))[0], 1
