@@ -69,9 +69,13 @@ LIMIT_SAMPLES = 1 << 20  # of a note on the `stft` grid: a minute at 16 kHz
 LIMIT_TEXT = 200  # characters of a name or another line
 LIMIT_SIZE = 65536  # of a latent, or of one axis of the noise
 
-GOLDEN_TOLERANCE = (
-    1e-4  # x86 and aarch64 agree to 1e-7 without delegates; a wrong model is off by 1e-2 or more
-)
+# x86 and aarch64 agree to 1e-7 without delegates, where every step is in floating point; a wrong model is off by 1e-2
+# or more. Eight-bit variants round activations, and one that lies between two steps falls to the other side on another
+# machine: the flagship's golden note came out at 76 dB on an emulated Raspberry Pi, off by .004 in .5 % of its cells.
+# The delegate's kernels, with sums of another order throughout, are at 38 dB.
+GOLDEN_TOLERANCE = 1e-4
+GOLDEN_ROUNDED_DB = 60.0
+ROUNDED = ("dynamic_int8", "static_int8", "mixed")
 
 MANIFEST, CARD, GOLDEN = "manifest.json", "CARD.md", "golden.npz"
 ONNX, ONNX_INT8 = "generator.onnx", "generator.int8.onnx"
@@ -190,7 +194,7 @@ class Bundle:
 
 
 def read(path: Path, replay: bool = True) -> Bundle:
-    """Read a bundle and check all of it; ``replay`` also runs its golden notes, and they must agree to 1e-4.
+    """Read a bundle and check all of it; ``replay`` also runs its golden notes, see `replay_golden`.
 
     Raises DarkrackError naming the file, and the key or member, for anything that is not as the module's
     docstring and the manifest say: not a zip, truncated, compressed, oversized, tampered with, of another
@@ -255,22 +259,33 @@ def golden_npz(tensors: Mapping[str, FloatArray]) -> bytes:
 
 
 def replay_golden(bundle: Bundle) -> float:
-    """Run the golden notes through the default variant: the largest difference; DarkrackError over 1e-4."""
+    """Run the golden notes through the default variant, without delegates: the largest difference.
+
+    DarkrackError where that is over GOLDEN_TOLERANCE, and of an eight-bit variant where the noise is over
+    GOLDEN_ROUNDED_DB too.
+    """
     manifest, golden = bundle.manifest, bundle.golden()
     where = f"{bundle.path}: variant {manifest.default_variant}"
     network = Network(bundle.model(), where, manifest.inputs, manifest.output, reference=True)
-    largest = 0.0
-    for note in range(len(golden[OUTPUT])):
+    largest = noise = signal = 0.0
+    for note, wanted in enumerate(golden[OUTPUT]):
         frames = network({name: golden[name][note : note + 1] for name in manifest.inputs})
-        largest = max(largest, float(np.abs(frames[0] - golden[OUTPUT][note]).max()))
-    if not largest <= GOLDEN_TOLERANCE:
+        apart = (frames[0] - wanted).astype(np.float64)
+        largest = max(largest, float(np.abs(apart).max()))
+        noise, signal = (
+            noise + float((apart**2).sum()),
+            signal + float((wanted.astype(np.float64) ** 2).sum()),
+        )
+    rounded = manifest.default_variant in ROUNDED
+    if not (largest <= GOLDEN_TOLERANCE or (rounded and noise <= signal * 10 ** (-GOLDEN_ROUNDED_DB / 10))):
         hint = (
             "this machine's LiteRT computes something else than the one that exported; compare their versions"
         )
         raise DarkrackError(
             f"{where}: golden",
-            f"frames within {GOLDEN_TOLERANCE:g} of the golden ones",
-            f"{largest:.2g} off",
+            f"frames within {GOLDEN_TOLERANCE:g} of the golden ones"
+            + (f", or {GOLDEN_ROUNDED_DB:g} dB above what differs" if rounded else ""),
+            f"{largest:.2g} off" + (f", {10 * np.log10(signal / noise):.0f} dB" if rounded else ""),
             hint,
         )
     return largest

@@ -591,6 +591,29 @@ def test_golden_mismatch_is_found_by_replay_alone(tiny_bundle: Bundle, tmp_path:
     refused(path, "variant float32: golden", "within 0.0001", "0.0002 off", replay=True)
 
 
+def test_an_eight_bit_variant_may_round_to_the_other_side(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    arrays = {name: array.copy() for name, array in tiny_bundle.golden().items()}
+    renamed = {
+        "default_variant": "dynamic_int8",
+        "variants": {"dynamic_int8": {"file": "generator.dynamic_int8.tflite"}},
+    }
+    files = {
+        bundle.CARD: tiny_bundle.files[bundle.CARD],
+        "generator.dynamic_int8.tflite": tiny_bundle.model(),
+    }
+    noise = np.random.default_rng(0).standard_normal(arrays["frames"].shape).astype(np.float32)
+    noise *= np.sqrt((arrays["frames"] ** 2).sum() / (noise**2).sum())
+    for snr_db in (65, 55):
+        near = {**arrays, "frames": arrays["frames"] + 10 ** (-snr_db / 20) * noise}
+        files[bundle.GOLDEN] = bundle.golden_npz(near)
+        if snr_db > bundle.GOLDEN_ROUNDED_DB:
+            made = bundle.write(tmp_path / "a.rack", {**tiny_manifest(), **renamed}, files)
+            assert bundle.replay_golden(made) > bundle.GOLDEN_TOLERANCE
+        else:
+            with pytest.raises(DarkrackError, match=r"or 60 dB above what differs, got .* off, 55 dB"):
+                bundle.write(tmp_path / "b.rack", {**tiny_manifest(), **renamed}, files)
+
+
 def test_golden_npz_is_what_numpy_reads_too(tiny_bundle: Bundle) -> None:
     with np.load(io.BytesIO(tiny_bundle.files[bundle.GOLDEN]), allow_pickle=False) as loaded:
         for name, array in tiny_bundle.golden().items():
