@@ -16,8 +16,8 @@ import numpy.typing as npt
 from benchmarks.arm64.root import CLONE, Board, Root
 from device.errors import DarkrackError
 
-# `bundle verify` itself holds golden to 1e-4, or 60 dB where it is rounded, without LiteRT's delegate. With it, as it is
-# played, int8 kernels of different cores round differently: the energy of the difference against that of the sound.
+# `bundle verify` itself holds golden to 1e-4, or 60 dB where it is rounded, without LiteRT's delegate. With it, as it
+# is played, int8 kernels of different cores round differently: the energy of the difference against that of the sound.
 # Another network, or a wrong one, is over -10 dB; a Cortex-A76's dot products came out at -61, a Cortex-A72's without
 # them at -142.
 AUDIO_TOLERANCE_DB = -40.0
