@@ -40,8 +40,7 @@ from compress.quantize import (
 )
 from device import bundle
 from device.errors import DarkrackError
-from device.generator import BEGIN, OUTPUT, SIGNATURE, SLICE, Network
-from device.inference import snr_db
+from device.generator import BEGIN, OUTPUT, SIGNATURE, SLICE, Network, snr_db
 from device.knobs import Knobs
 from device.partials import Partials
 from device.stft import Stft

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from compress.quantize import FLOAT32, Measured, Timing, choose
 from device.errors import DarkrackError
-from device.inference import snr_db
+from device.generator import snr_db
 from device.maker import decoded
 from device.partials import Partials, nominal_hz
 from device.recording import pitch_cents

@@ -28,6 +28,7 @@ from device.bundle import Bundle
 from device.comparison import FORMAT, KIND, measured, rounded
 from device.errors import DarkrackError
 from device.files import atomic_path, write_json
+from device.generator import snr_db
 from device.inference import Budget, Round, Subject
 from device.machine import Watch, clock_mhz, meter, processor, temperature_c, versions
 from device.partials import NoteFrames, Partials, nominal_hz
@@ -436,7 +437,7 @@ def _quality(
                 return None, "the reference"
             wanted, got = theirs[0].frames, rounds[0].frames
             if wanted is not None and got is not None:
-                return inference.snr_db(wanted, got), f"computed here, {len(got)} notes"
+                return snr_db(wanted, got), f"computed here, {len(got)} notes"
     found = inference.exported_quality_db(bundle, subject)
     return found, "the bundle's own, at its export" if found is not None else "unknown"
 

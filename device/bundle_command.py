@@ -8,12 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from device.bundle import CARD, MANIFEST, Bundle, read, replay_golden
+from device.bundle import CARD, MANIFEST, Bundle, golden_frames, read, replay_golden
 from device.files import write_json
-from device.generator import OUTPUT, Network
-from device.inference import snr_db
+from device.generator import OUTPUT, snr_db
 from device.partials import Partials
 
 
@@ -84,7 +81,10 @@ def _verify(path: Path) -> dict[str, Any]:
     print(f"whole      {len(bundle.files)} members, sha256 right; read in {1000 * read_s:.1f} ms")
     print(f"golden     {manifest.default_variant} differs by at most {difference:.2g}")
     # As it will be played: with the delegate, which is allowed to differ.
-    from_golden_db = {name: _snr_db(bundle, name) for name in manifest.variants}
+    golden = bundle.golden()[OUTPUT]
+    from_golden_db = {
+        name: snr_db(golden, golden_frames(bundle, name, reference=False)) for name in manifest.variants
+    }
     for name, value in from_golden_db.items():
         print(f"variant    {name}: {value:.1f} dB from golden as it is played")
     return {
@@ -94,16 +94,6 @@ def _verify(path: Path) -> dict[str, Any]:
         "golden_largest_difference": difference,
         "variants_snr_db": from_golden_db,
     }
-
-
-def _snr_db(bundle: Bundle, variant: str) -> float:
-    """Signal-to-noise ratio of a variant with the default delegate against the golden frames."""
-    manifest, golden = bundle.manifest, bundle.golden()
-    where = f"{bundle.path}: variant {variant}"
-    network = Network(bundle.model(variant), where, manifest.inputs, manifest.output)
-    notes = range(len(golden[OUTPUT]))
-    frames = [network({name: golden[name][n : n + 1] for name in manifest.inputs})[0] for n in notes]
-    return snr_db(golden[OUTPUT], np.stack(frames))
 
 
 def _kb(size_bytes: int) -> str:

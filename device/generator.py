@@ -135,6 +135,15 @@ class Network:
         return frames
 
 
+def snr_db(wanted: FloatArray, got: FloatArray) -> float:
+    """Signal-to-noise ratio of frames beside those wanted, -200 (also where some are not finite) to 200 dB."""
+    noise = float(((wanted.astype(np.float64) - got) ** 2).sum())
+    signal = float((wanted.astype(np.float64) ** 2).sum())
+    if not math.isfinite(noise):
+        return -200.0
+    return max(-200.0, min(10 * math.log10(max(signal, 1e-30) / max(noise, 1e-30)), 200.0))
+
+
 @dataclass(frozen=True, eq=False)
 class Asked:
     """One note asked of a network: latent (Z,), soft labels (A,), pitch MIDI, velocity 0..1, the noise's seed."""

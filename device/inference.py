@@ -261,13 +261,6 @@ def quality_notes(bundle: Bundle) -> list[Asked]:
     return notes
 
 
-def snr_db(wanted: FloatArray, got: FloatArray) -> float:
-    """Signal-to-noise ratio of ``got`` against ``wanted`` in dB, at most 200 (equal)."""
-    noise = float(((wanted - got).astype(np.float64) ** 2).sum())
-    signal_power = float((wanted.astype(np.float64) ** 2).sum())
-    return min(200.0, 10 * float(np.log10(signal_power / max(noise, 1e-30))))
-
-
 def exported_quality_db(bundle: Bundle, subject: Subject) -> float | None:
     """What export measured against torch in float32, with the kernels that play; None where the bundle does not say."""
     name = f"torch-litert-{subject.variant}-xnnpack"

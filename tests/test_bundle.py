@@ -603,10 +603,10 @@ def test_an_eight_bit_variant_may_round_to_the_other_side(tiny_bundle: Bundle, t
     }
     noise = np.random.default_rng(0).standard_normal(arrays["frames"].shape).astype(np.float32)
     noise *= np.sqrt((arrays["frames"] ** 2).sum() / (noise**2).sum())
-    for snr_db in (65, 55):
-        near = {**arrays, "frames": arrays["frames"] + 10 ** (-snr_db / 20) * noise}
+    for db in (65, 55):
+        near = {**arrays, "frames": arrays["frames"] + 10 ** (-db / 20) * noise}
         files[bundle.GOLDEN] = bundle.golden_npz(near)
-        if snr_db > bundle.GOLDEN_ROUNDED_DB:
+        if db > bundle.GOLDEN_ROUNDED_DB:
             made = bundle.write(tmp_path / "a.rack", {**tiny_manifest(), **renamed}, files)
             assert bundle.replay_golden(made) > bundle.GOLDEN_TOLERANCE
         else:

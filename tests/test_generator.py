@@ -12,7 +12,7 @@ from bundles import ATTRIBUTES, BRIGHT, FRAMES_SHAPE, INPUTS, PLUCKED, tiny_file
 from device import bundle
 from device.bundle import Bundle
 from device.errors import DarkrackError
-from device.generator import Generator, Network
+from device.generator import Generator, Network, snr_db
 
 Z = np.zeros(4)
 LABELS = np.full(len(ATTRIBUTES), 0.2)
@@ -151,3 +151,14 @@ def test_model_without_the_signature(tiny_bundle: Bundle) -> None:
     assert renamed != tiny_bundle.model()
     with pytest.raises(DarkrackError, match="expected a TFLite signature 'note', got toot"):
         Network(renamed, "my model", INPUTS, FRAMES_SHAPE)
+
+
+def test_signal_to_noise_says_how_far_frames_are_off() -> None:
+    wanted = np.random.default_rng(0).standard_normal((3, 2, 5)).astype(np.float32)
+    assert snr_db(wanted, wanted) == 200
+    assert snr_db(wanted, wanted * np.float32(1.01)) == pytest.approx(40, abs=0.01)
+    assert snr_db(np.zeros_like(wanted), wanted) == -200
+    for broken in (np.nan, np.inf):
+        got = wanted.copy()
+        got[0, 0, 0] = broken
+        assert snr_db(wanted, got) == -200

@@ -16,6 +16,7 @@ from device import bundle as bundles
 from device import inference, machine
 from device.bundle import ONNX, Bundle
 from device.errors import DarkrackError
+from device.generator import snr_db
 from device.inference import LITERT, Budget, Round, Subject
 
 FEW = Budget(10, 5.0)
@@ -73,7 +74,7 @@ def test_a_round_is_measured_in_a_process_of_its_own(tiny_bundle: Bundle) -> Non
     assert found.frames is not None
     again = measured(subject_of(tiny_bundle, threads=2), frames=True)
     assert again.frames is not None
-    assert inference.snr_db(found.frames, again.frames) > 100
+    assert snr_db(found.frames, again.frames) > 100
 
 
 def test_a_slow_network_is_given_its_seconds_and_three_notes_at_least(tiny_bundle: Bundle) -> None:
