@@ -38,7 +38,7 @@ from device.partials import (
     decode,
 )
 
-FIRST = Path(__file__).parent.parent / "models" / "first.rack"
+FLAGSHIP = Path(__file__).parent.parent / "models" / "flagship.rack"
 Floats = npt.NDArray[np.float64]
 
 
@@ -187,8 +187,8 @@ def on_an_edge(output: np.ndarray, grid: Partials) -> bool:
     )
 
 
-def test_notes_of_the_first_voice() -> None:
-    rack = bundle.read(FIRST)
+def test_notes_of_the_shipped_voice() -> None:
+    rack = bundle.read(FLAGSHIP)
     generator, grid = Generator(rack), rack.manifest.representation
     held = []
     for seed, preset in enumerate(rack.manifest.presets):

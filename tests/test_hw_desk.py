@@ -209,7 +209,7 @@ def test_play_takes_the_profile(tmp_path: Path) -> None:
     path = tmp_path / "desk.toml"
     text = PROFILE.read_text(encoding="utf-8")
     path.write_text(text.replace('board = "raspberry-pi"', 'board = "simulated"'), encoding="utf-8")
-    bundle, wav = ROOT / "models" / "first.rack", tmp_path / "desk.wav"
+    bundle, wav = ROOT / "models" / "flagship.rack", tmp_path / "desk.wav"
     words = [
         "play",
         bundle,

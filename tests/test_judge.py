@@ -28,7 +28,7 @@ from train.notes import read_notes
 from train.teacher import load_teacher
 from train.voice import FAULTS, open_voice
 
-FIRST = Path(__file__).parent.parent / "models" / "first.rack"
+FLAGSHIP = Path(__file__).parent.parent / "models" / "flagship.rack"
 
 
 def subject(**figures: Any) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def test_planted_faults_move_the_measure_that_catches_them(
 ) -> None:
     out = tmp_path / "figures.json"
     assert (
-        darkrack.main([*words(labelled, darkrack_data, "--json", str(out), "--plant", "all"), str(FIRST)])
+        darkrack.main([*words(labelled, darkrack_data, "--json", str(out), "--plant", "all"), str(FLAGSHIP)])
         == 0
     )
     figures = json.loads(out.read_text())
@@ -237,7 +237,7 @@ def test_every_measure_of_a_run_beside_its_bundle(
 @pytest.mark.data
 def test_velocity_is_measured_on_notes_held_out_soft_and_hard(labelled: Path, darkrack_data: Path) -> None:
     ear = load_teacher("mn04", darkrack_data / "teachers" / "mn04_as.onnx")
-    listener, voice = Listener([ear], None, 1), open_voice(FIRST)
+    listener, voice = Listener([ear], None, 1), open_voice(FLAGSHIP)
     labels = read_labels(labelled)
     held = [
         Held(labelled, dataclasses.replace(note, velocity=velocity), {"mn04": logits})
@@ -272,7 +272,7 @@ def test_the_bed_lies_under_every_kind_of_note(labelled: Path, darkrack_data: Pa
 def test_a_stopped_judgement_goes_on_and_ends_alike(
     labelled: Path, darkrack_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = [*words(labelled, darkrack_data, "--notes", "50"), str(FIRST), "--json"]
+    asked = [*words(labelled, darkrack_data, "--notes", "50"), str(FLAGSHIP), "--json"]
     assert darkrack.main([*asked, str(tmp_path / "once.json")]) == 0
     real = judge._pitch
 
@@ -338,7 +338,7 @@ class TestRefused:
         assert "one of mn04, yamnet" in self.error(capsys, [*right, "--ear", "bat=x.onnx"])
         assert "at least 1" in self.error(capsys, [*right, "--threads", "0"])
         assert "another data set" in self.error(capsys, [*right, "--unseen", str(labelled)])
-        assert "a folder that can be written" in self.error(capsys, [*right, "--out", str(FIRST)])
+        assert "a folder that can be written" in self.error(capsys, [*right, "--out", str(FLAGSHIP)])
         assert "each ear once" in self.error(capsys, [*right, *right[3:5]])
 
     @pytest.mark.data
@@ -364,7 +364,7 @@ class TestRefused:
             *words(labelled, darkrack_data)[:3],
             "--ear",
             words(labelled, darkrack_data)[6],
-            str(FIRST),
+            str(FLAGSHIP),
         ]
         assert "add --ear mn04=PATH" in self.error(capsys, only_yamnet)
 
@@ -373,7 +373,7 @@ class TestRefused:
         self, darkrack_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         made_up = write_set(tmp_path / "set", instruments=60)  # labelled with four classes
-        said = self.error(capsys, [*words(made_up, darkrack_data), str(FIRST)])
+        said = self.error(capsys, [*words(made_up, darkrack_data), str(FLAGSHIP)])
         assert "the 527 classes of the mn04 that listens" in said
 
     @pytest.mark.data
@@ -423,7 +423,7 @@ def test_asked_words_name_no_folders(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
     asked = [
-        str(FIRST),
+        str(FLAGSHIP),
         "--data",
         "/somewhere/notes",
         "--ear",
@@ -433,4 +433,4 @@ def test_asked_words_name_no_folders(tmp_path: Path) -> None:
         "--quick",
     ]
     words = " ".join(evaluate._words(parser.parse_args(asked)))
-    assert words == "first.rack --data notes --ear mn04=w.onnx --ear descriptors --quick --seed 0"
+    assert words == "flagship.rack --data notes --ear mn04=w.onnx --ear descriptors --quick --seed 0"

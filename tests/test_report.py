@@ -105,7 +105,7 @@ def voice(name: str, frechet: dict[str, float], logit: float, **more: Any) -> di
         frechet,
         logit,
         **{
-            "path": "models/first.rack",
+            "path": "models/flagship.rack",
             "trained_by": "mn04",
             "out_of_distribution": curve("correlation", beyond, logit / (1 + beyond)),
             "increments": curve("change", raised, 2 * np.tanh(raised * logit)),
@@ -143,7 +143,7 @@ def figures() -> dict[str, Any]:
         "format": 2,
         "date": "2026-11-21",
         "machine": "x86_64, Python 3.11.7",
-        "command": "darkrack evaluate first.rack --data notes --seed 0",
+        "command": "darkrack evaluate flagship.rack --data notes --seed 0",
         "seed": 0,
         "effort": {"name": "standard", "notes": 600, "beyond": (12, 60, 10)},
         "bed_dbfs": -90.0,
