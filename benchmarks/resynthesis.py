@@ -23,7 +23,7 @@ import numpy.typing as npt
 from benchmarks import command
 from device.errors import DarkrackError
 from device.files import write_json
-from device.partials import Partials, nominal_hz
+from device.partials import Partials
 from train.partials import WINDOW_PERIODS, encode
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ways", nargs="+", choices=names, default=names, metavar="WAY", help=", ".join(names)
     )
+    parser.add_argument(
+        "--octaves",
+        action="store_true",
+        help="notes whose fundamental lies whole octaves from their key instead",
+    )
     parser.add_argument("--seed", type=int, default=1, help="which notes (default 1)")
     parser.add_argument("--threads", type=command.count, default=1, help="threads (default 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
@@ -100,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
 
     facts = command.machine(PACKAGES)
     listener = Listener(open_ears(args.ear), None, args.threads)
-    notes, others = chosen(args.data, listener, args.each, args.seed)
+    notes, others = chosen(args.data, listener, args.each, args.seed, "octave" if args.octaves else "ok")
     names = sorted({held.note.instrument_str for held in (*notes, *others)})
     groups, groups_of_others = (
         np.array([names.index(held.note.instrument_str) for held in some]) for some in (notes, others)
@@ -145,12 +150,14 @@ def run(args: argparse.Namespace) -> None:
         write_json(args.json, {"machine": facts, "notes": len(notes), "ways": found, "programs": programs})
 
 
-def chosen(data: Path, listener: Listener, each: int, seed: int) -> tuple[list[Held], list[Held]]:
-    """Notes of every instrument, and as many others of the same ones; DarkrackError where there are too few."""
+def chosen(
+    data: Path, listener: Listener, each: int, seed: int, check: str = "ok"
+) -> tuple[list[Held], list[Held]]:
+    """Notes of every instrument with that ``check``, and as many others; DarkrackError where there are too few."""
     from train.listener import LEAST_NOTES, labelled
 
     by_instrument: dict[str, list[Held]] = {}
-    for held in labelled(data, list(listener.ears.values())[:1], (0.0, 127.0)):
+    for held in labelled(data, list(listener.ears.values())[:1], (0.0, 127.0), check):
         by_instrument.setdefault(held.note.instrument_str, []).append(held)
     random = np.random.default_rng(seed)
     notes: list[Held] = []
@@ -177,7 +184,7 @@ def again(listener: Listener, way: Way, held: Held) -> FloatArray:
 
     grid, note = way.grid, held.note
     audio = read_audio(held.folder, note, (grid.frames + 4) / grid.frame_rate_hz)
-    f0_hz = note.f0_hz or nominal_hz(note.pitch)
+    f0_hz = note.key_hz
     frames = encode(audio, note.sample_rate, f0_hz, grid, way.window_periods)
     made = listener.play(frames, grid, note.pitch, HEARD_S)
     return with_noise(made, listener.real(held), f0_hz) if way.noise else made

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from device.errors import DarkrackError
 from train import descriptors
 from train.dataset import TrainingSet, load_training_set, soft_label
 from train.label import read_labels
+from train.notes import read_notes, write_notes
 from train.recipe import read_recipe
 
 
@@ -117,6 +120,31 @@ def test_two_knobs_of_one_name_are_refused(spoiled: Path, tmp_path: Path) -> Non
     change_labels(spoiled, "descriptors", classes=np.array(classes))
     with pytest.raises(DarkrackError, match=r"tiny: labels: .* from teacher to teacher, got 'oRGAN' twice"):
         load(spoiled, tmp_path)
+
+
+def test_notes_off_by_octaves_are_taken_at_their_key_where_rows_lie_between_partials(
+    spoiled: Path, tmp_path: Path
+) -> None:
+    """An organ's 16-foot stop: what is measured lies an octave under the key; flageolets lie two above it."""
+    notes = read_notes(spoiled)
+    usual = load(spoiled, tmp_path)
+    low, high = 5, 20
+    for n, times in ((low, 0.5), (high, 4.0)):
+        f0_hz = times * notes[n].key_hz
+        notes[n] = dataclasses.replace(notes[n], check="octave", f0_hz=f0_hz, cents=1200 * math.log2(times))
+    write_notes(spoiled, notes)
+    without_them = load(spoiled, tmp_path)
+    assert len(without_them.notes) == len(usual.notes) - 2
+    halves = TWO_TEACHERS.replace("rows = 12\n", "rows = 24\nrows_a_partial = 2\n")
+    found = load(spoiled, tmp_path, halves)
+    assert len(found.notes) == len(usual.notes)
+    wanted = {note.note_str: usual.frames(np.array([n]))[0] for n, note in enumerate(usual.notes)}
+    for n in (low, high):
+        at = [note.note_str for note in found.notes].index(notes[n].note_str)
+        whole = found.frames(np.array([at]))[0, :, 1::2]  # the rows at whole partials
+        sounds = wanted[notes[n].note_str][0] > 0.5
+        assert sounds.mean() > 0.2
+        np.testing.assert_allclose(whole[0][sounds], wanted[notes[n].note_str][0][sounds], atol=0.01)
 
 
 def test_room_for_frames_is_looked_for_before_they_are_made(

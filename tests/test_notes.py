@@ -317,3 +317,16 @@ def test_a_slug_is_a_file_name(text: str) -> None:
 def test_nominal_pitch_is_equal_temperament() -> None:
     assert nominal_hz(69) == 440.0
     assert nominal_hz(60) == pytest.approx(261.6255653)
+
+
+@given(st.integers(36, 84), st.integers(-2, 2), st.floats(-49, 49))
+def test_the_fundamental_of_the_key_is_brought_beside_it_by_octaves(
+    pitch: int, octaves: int, cents: float
+) -> None:
+    nominal = nominal_hz(pitch)
+    sounding_hz = nominal * 2 ** (octaves + cents / 1200)
+    note = dataclasses.replace(NOTE, pitch=pitch, f0_hz=sounding_hz)
+    assert note.key_hz == pytest.approx(nominal * 2 ** (cents / 1200), rel=1e-12)
+    if octaves == 0:
+        assert note.key_hz == sounding_hz
+    assert dataclasses.replace(note, f0_hz=None).key_hz == nominal

@@ -59,7 +59,9 @@ def test_the_page_says_what_was_measured(tmp_path: Path) -> None:
         "bundle": "First",
         "macs": 19_000_000,
     }
-    text = realtime.page(figures, [cell], [Lateness("compiled", realtime.IDLE, SOME, 7)], Path("flagship.rack"))
+    text = realtime.page(
+        figures, [cell], [Lateness("compiled", realtime.IDLE, SOME, 7)], Path("flagship.rack")
+    )
     assert "| 128 | idle | 4.667 | 4.700 | 4.900 | 5.000 | +0.233 | 226 235 240 | 99 (1) |" in text
     assert "| 128 | idle | 1.000 | 2.000 | 3.000 | 75 % | 2 of 900 | 3 | 4 | 50, 49 Hz |" in text
     assert "without real-time scheduling" in text

@@ -86,3 +86,6 @@ def test_every_way_is_heard_beside_the_first(tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert resynthesis.main([*words, "--each", "50"]) == 1
     assert "give fewer with --each" in capsys.readouterr().err
+    # None of these notes is off by octaves.
+    assert resynthesis.main([*words, "--each", "1", "--octaves"]) == 1
+    assert "got 0" in capsys.readouterr().err

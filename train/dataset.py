@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from device.errors import DarkrackError
 from device.files import atomic_path, check_space, read_bytes
-from device.partials import Partials, nominal_hz
+from device.partials import Partials
 from device.stft import Stft
 from train.attributes import copula, quantile_table
 from train.label import Labels, read_labels
@@ -95,13 +95,16 @@ def soft_label(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArr
 def load_training_set(folder: Path, recipe: Recipe | GrowingRecipe, jobs: int = 2) -> TrainingSet:
     """Read notes and labels, encode what is not yet encoded (progress bar, resumable), split.
 
-    Only notes that sound at the pitch they claim and lie in the recipe's range are taken. Raises DarkrackError
-    where labels are missing, where one teacher heard a note that another did not, where two teachers have an
-    attribute of the same name, and where too few notes are left.
+    Only notes that sound at the pitch they claim and lie in the recipe's range are taken; on a grid with rows between
+    the partials also those off by whole octaves (an organ's 16-foot stop, a fifth, flageolets), at the key they claim:
+    what sounds under it has rows there. Raises DarkrackError where labels are missing, where one teacher heard a note
+    that another did not, where two teachers have an attribute of the same name, and where too few notes are left.
     """
     labels = [read_labels(folder, one.teacher) for one in recipe.labels.teachers]
     low, high = recipe.pitch_range_midi
-    in_tune = [n for n in read_notes(folder) if n.check == "ok" and low <= n.pitch <= high]
+    halves = isinstance(recipe.grid, Partials) and recipe.grid.rows_a_partial > 1
+    checks = ("ok", "octave") if halves else ("ok",)
+    in_tune = [n for n in read_notes(folder) if n.check in checks and low <= n.pitch <= high]
     notes = _labelled(folder, in_tune, recipe, labels)
     if len(notes) < 2 * recipe.batch:
         raise DarkrackError(
@@ -260,7 +263,7 @@ def _cache_path(folder: Path, file: str, members: list[Note], grid: Partials | S
 def encode_note(folder: Path, note: Note, grid: Partials | Stft) -> npt.NDArray[np.float32]:
     """One note of a data set on the grid, (2, rows, frames), as it is trained on.
 
-    On partials from the f0 that was measured where there is one; on `stft` from audio at the grid's rate.
+    On partials from the key's f0, measured where that was possible; on `stft` from audio at the grid's rate.
     """
     if isinstance(grid, Stft):
         audio = read_audio(folder, note, (grid.samples + 1) / grid.sample_rate_hz)
@@ -272,7 +275,7 @@ def encode_note(folder: Path, note: Note, grid: Partials | Stft) -> npt.NDArray[
     audio = read_audio(
         folder, note, (grid.frames + 4) / grid.frame_rate_hz
     )  # the last windows reach past the end
-    return encode(audio, note.sample_rate, note.f0_hz or nominal_hz(note.pitch), grid)
+    return encode(audio, note.sample_rate, note.key_hz, grid)
 
 
 def _encode_file(folder: Path, members: list[Note], grid: Partials | Stft, path: Path) -> None:

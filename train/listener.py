@@ -125,8 +125,13 @@ def _drawn(
     return order[:count], [others[n] for n in random.permutation(len(others))[:count]]
 
 
-def labelled(folder: Path, ears: Sequence[Teacher], pitch_range_midi: tuple[float, float]) -> list[Held]:
-    """The notes in tune and range that each of ``ears`` has labelled, by the same classes as it has now."""
+def labelled(
+    folder: Path, ears: Sequence[Teacher], pitch_range_midi: tuple[float, float], check: str = "ok"
+) -> list[Held]:
+    """The notes in tune and range that each of ``ears`` has labelled, by the same classes as it has now.
+
+    ``check``: another of the findings of `train.notes.CHECKS`.
+    """
     labels: dict[str, Labels] = {ear.name: read_labels(folder, ear.name) for ear in ears}
     for ear in ears:
         if labels[ear.name].classes != ear.classes:
@@ -147,7 +152,7 @@ def labelled(folder: Path, ears: Sequence[Teacher], pitch_range_midi: tuple[floa
             {teacher: one.logits[row_of[teacher][note.note_str]] for teacher, one in labels.items()},
         )
         for note in read_notes(folder)
-        if note.check == "ok"
+        if note.check == check
         and low <= note.pitch <= high
         and all(note.note_str in rows for rows in row_of.values())
     ]

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from device.errors import DarkrackError
 from device.files import atomic_path
+from device.partials import nominal_hz
 
 SAMPLE_RATE_HZ = 48_000  # of every set we make but NSynth, which keeps its own; what the device plays at
 CHECKS = ("ok", "silent", "octave", "detuned", "unpitched")
@@ -51,6 +52,13 @@ class Note:
     check: str
     tags: str
     part: str = ""
+
+    @property
+    def key_hz(self) -> float:
+        """The fundamental of the key: the measured one brought beside it by whole octaves, or the key's nominal one."""
+        if self.f0_hz is None:
+            return nominal_hz(self.pitch)
+        return float(self.f0_hz / 2.0 ** round(math.log2(self.f0_hz / nominal_hz(self.pitch))))
 
 
 @dataclasses.dataclass(frozen=True)
