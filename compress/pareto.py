@@ -413,8 +413,13 @@ def _text(
         for one in (largest, smallest):
             fits = one.ram_bytes <= board.ram / 2 and one.file_bytes <= board.flash
             low, high = (board.macs_per_s * share / one.macs for share in ACHIEVED)
-            cells.append(f"{'yes' if fits else 'no'}, {low:.2g} to {high:.2g}")
+            cells.append(f"{'yes' if fits else 'no'}, {_two_digits(low)} to {_two_digits(high)}")
         yield f"| {board.name} | {board.why} | {cells[0]} | {cells[1]} |"
+
+
+def _two_digits(value: float) -> str:
+    """A number to two digits, written out: 7700 and not 7.7e+03."""
+    return f"{value:.2g}" if value < 10 else f"{float(f'{value:.1e}'):.0f}"
 
 
 def _arms(candidates: Sequence[Candidate], ears: Sequence[str]) -> Iterator[str]:

@@ -447,7 +447,7 @@ class GrowingSubject(RunSubject):
                 "--learn task",
                 "a run with an encoder, which says what z a note has",
                 f"{recipe.name}, which grew without",
-                "--learn outputs critic",
+                "--learn outputs",
             )
         self._notes_alone, self._judged = learn == ("task",), "critic" in learn
         self._discriminator: darkgan.Discriminator | None = None

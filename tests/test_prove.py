@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from compress.prove import Hop, compare, hold, log_spectral_distance_db
 from device.errors import DarkrackError
-from device.inference import snr_db
+from device.generator import snr_db
 from device.partials import Partials
 
 GRID = Partials(24, 64)

@@ -24,8 +24,7 @@ from compress import quantize
 from compress.export import compact, to_onnx, to_tflite
 from compress.quantize import FLOAT32, Margins, Measured, choose
 from device.errors import DarkrackError
-from device.generator import OUTPUT, Network
-from device.inference import snr_db
+from device.generator import OUTPUT, Network, snr_db
 from train.networks import Generator
 from train.recipe import read_recipe
 

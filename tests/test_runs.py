@@ -16,8 +16,7 @@ import darkrack
 from compress import export
 from device import bundle
 from device.errors import DarkrackError
-from device.generator import Asked, Generator, trained_pitch
-from device.inference import snr_db
+from device.generator import Asked, Generator, snr_db, trained_pitch
 from device.maker import Maker
 from device.partials import Partials, nominal_hz
 from device.stft import NoteSamples, Stft
