@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from training import TWO_TEACHERS, label_descriptors, train_run, write_recipe, w
 from device.errors import DarkrackError
 from train import train
 from train.dataset import load_training_set
+from train.notes import read_notes, write_notes
 from train.recipe import read_recipe
 from train.stages import load_checkpoint
 
@@ -43,6 +45,35 @@ def test_presets_are_different_instruments_near_middle_c(tmp_path: Path) -> None
     assert facts["teachers"] == ["mn04"] * 3
     assert facts["sources"][0]["licence"] == "CC0"
     assert sum(facts["notes"].values()) == len(notes.notes)
+
+
+def test_no_player_starts_from_an_instrument_that_is_off_its_key(tmp_path: Path) -> None:
+    recipe, digest = read_recipe(write_recipe(tmp_path))
+    data = write_set(tmp_path / "set")
+    usual = train.run_facts(recipe, digest, load_training_set(data, recipe, 1))
+    central = load_training_set(data, recipe, 1).notes[usual["presets"][0]["row"]].instrument_str
+    marked = [
+        dataclasses.replace(note, check="octave")
+        if note.instrument_str == central and note.pitch < 66
+        else note
+        for note in read_notes(data)
+    ]
+    write_notes(data, marked)
+    notes = load_training_set(data, recipe, 1)
+    assert notes.astray == {central}
+    assert central in {note.instrument_str for note in notes.notes}, "two of five are in tune, and taught"
+    presets = train.run_facts(recipe, digest, notes)["presets"]
+    assert len(presets) == recipe.presets
+    assert central not in {notes.notes[preset["row"]].instrument_str for preset in presets}
+    # Where there is no other, it serves.
+    only = [
+        note if note.instrument_str == central else dataclasses.replace(note, check="detuned")
+        for note in marked
+    ]
+    write_notes(data, [dataclasses.replace(note, part="train") for note in only])
+    alone = dataclasses.replace(recipe, batch=1)
+    some = train.run_facts(alone, digest, load_training_set(data, alone, 1))["presets"]
+    assert len(some) == 1
 
 
 def test_a_run_of_two_teachers_starts_and_goes_on(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import multiprocessing
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,7 +47,8 @@ class TrainingSet:
     """Encoded notes, memory-mapped: ``frames(indices)`` reads; the rest are arrays over notes.
 
     ``soft_labels`` (N, A) float32 at the recipe's temperature, ``logits`` (N, A) before it, ``pitch`` (N,) MIDI,
-    ``velocity`` (N,) in 0..1, ``parts`` the split: train, unseen_notes, unseen_instruments.
+    ``velocity`` (N,) in 0..1, ``parts`` the split: train, unseen_notes, unseen_instruments. ``astray``: instruments
+    that were not in tune in most of their notes, taken or not: bells, timpani, organs that sound octaves off.
     """
 
     notes: tuple[Note, ...]
@@ -59,6 +60,7 @@ class TrainingSet:
     parts: dict[str, npt.NDArray[np.int64]]
     maps: tuple[npt.NDArray[np.float16], ...]
     places: npt.NDArray[np.int64]  # (N, 2): which map, which row of it
+    astray: frozenset[str] = frozenset()
 
     def frames(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """(n, 2, rows, frames) float32 of the notes asked for."""
@@ -104,8 +106,8 @@ def load_training_set(folder: Path, recipe: Recipe | GrowingRecipe, jobs: int = 
     low, high = recipe.pitch_range_midi
     halves = isinstance(recipe.grid, Partials) and recipe.grid.rows_a_partial > 1
     checks = ("ok", "octave") if halves else ("ok",)
-    in_tune = [n for n in read_notes(folder) if n.check in checks and low <= n.pitch <= high]
-    notes = _labelled(folder, in_tune, recipe, labels)
+    in_range = [n for n in read_notes(folder) if low <= n.pitch <= high]
+    notes = _labelled(folder, [n for n in in_range if n.check in checks], recipe, labels)
     if len(notes) < 2 * recipe.batch:
         raise DarkrackError(
             str(folder),
@@ -143,7 +145,15 @@ def load_training_set(folder: Path, recipe: Recipe | GrowingRecipe, jobs: int = 
         parts=parts,
         maps=tuple(maps),
         places=places,
+        astray=_astray(in_range),
     )
+
+
+def _astray(notes: list[Note]) -> frozenset[str]:
+    """Instruments of which fewer than half of these notes sound at the pitch they claim."""
+    heard = Counter(note.instrument_str for note in notes)
+    in_tune = Counter(note.instrument_str for note in notes if note.check == "ok")
+    return frozenset(name for name, count in heard.items() if 2 * in_tune[name] < count)
 
 
 def _labelled(

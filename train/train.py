@@ -157,11 +157,12 @@ def _write_presets(run: Path, facts: dict[str, Any], notes: TrainingSet) -> None
 
 def run_facts(recipe: Recipe | GrowingRecipe, recipe_sha256: str, notes: TrainingSet) -> dict[str, Any]:
     """What export needs to know of the data once they are gone: attributes, presets, sources, counts."""
-    # One note of each instrument: the one nearest to middle C, and the loudest of these.
+    # One note of each instrument: the one nearest to middle C, and the loudest of these. What a player starts from
+    # should sound at the key that is pressed.
     best: dict[str, int] = {}
     for row in sorted(notes.parts["train"], key=lambda n: (abs(notes.pitch[n] - 60), -notes.velocity[n])):
         best.setdefault(notes.notes[row].instrument_str, int(row))
-    candidates = list(best.values())
+    candidates = [row for name, row in best.items() if name not in notes.astray] or list(best.values())
     spread = notes.logits[candidates]
     scaled = (spread - spread.mean(0)) / np.maximum(spread.std(0), 1e-6)
     presets = [candidates[i] for i in spread_out(scaled.astype(np.float32), recipe.presets)]
