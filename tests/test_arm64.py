@@ -125,6 +125,13 @@ def test_what_a_mark_costs_is_taken_off(empty: Counts, work: Counts, each: int) 
     assert found == {"work": Piece(work, 0.0)}
 
 
+def test_no_piece_misses_fewer_lines_than_none() -> None:
+    """The marks alone missed two lines by chance, the work between its marks none."""
+    marks = [(0, executed()), (1, executed(missed_l3=2)), (100, executed()), (101, executed(integer=8))]
+    found = counts.pieces(marks, [("mark", 1), ("work", 1)])
+    assert found["work"].counts == executed(integer=8)
+
+
 def test_a_piece_without_marks_is_an_error() -> None:
     with pytest.raises(DarkrackError, match="marks of 'work'"):
         counts.pieces([(0, executed()), (1, executed(integer=1))], [("mark", 1), ("work", 1)])

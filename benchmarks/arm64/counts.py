@@ -57,8 +57,11 @@ class Counts:
         return Counts(*(getattr(self, name) - getattr(other, name) for name in COUNTS))
 
     def per(self, each: int) -> Counts:
-        """Of one, where these are of ``each``."""
-        return Counts(*(round(getattr(self, name) / each) for name in COUNTS))
+        """Of one, where these are of ``each``; none where fewer than none.
+
+        What nothing costs has been taken off these, and nothing may by chance miss a line more than little does.
+        """
+        return Counts(*(max(0, round(getattr(self, name) / each)) for name in COUNTS))
 
 
 @dataclass(frozen=True)
