@@ -258,10 +258,11 @@ def golden_npz(tensors: Mapping[str, FloatArray]) -> bytes:
     return _archive(files)
 
 
-def golden_frames(bundle: Bundle, variant: str, *, reference: bool) -> FloatArray:
-    """What a variant makes of the golden inputs, (notes, ...) float32; ``reference``: no delegates, as `Network`."""
-    manifest, golden = bundle.manifest, bundle.golden()
-    where = f"{bundle.path}: variant {variant}"
+def golden_frames(
+    bundle: Bundle, variant: str, golden: Mapping[str, FloatArray], *, reference: bool
+) -> FloatArray:
+    """What a variant makes of the ``golden`` inputs, (notes, ...) float32; ``reference``: see `Network`."""
+    manifest, where = bundle.manifest, f"{bundle.path}: variant {variant}"
     network = Network(bundle.model(variant), where, manifest.inputs, manifest.output, reference=reference)
     notes = range(len(golden[OUTPUT]))
     return np.stack([network({name: golden[name][n : n + 1] for name in manifest.inputs})[0] for n in notes])
@@ -273,16 +274,16 @@ def replay_golden(bundle: Bundle) -> float:
     DarkrackError where that is over GOLDEN_TOLERANCE, and of an eight-bit variant where the noise is over
     GOLDEN_ROUNDED_DB too.
     """
-    manifest, wanted = bundle.manifest, bundle.golden()[OUTPUT]
-    frames = golden_frames(bundle, manifest.default_variant, reference=True)
-    largest, db = float(np.abs(frames - wanted).max()), snr_db(wanted, frames)
-    rounded = manifest.default_variant in ROUNDED
+    variant, golden = bundle.manifest.default_variant, bundle.golden()
+    frames = golden_frames(bundle, variant, golden, reference=True)
+    largest, db = float(np.abs(frames - golden[OUTPUT]).max()), snr_db(golden[OUTPUT], frames)
+    rounded = variant in ROUNDED
     if not (largest <= GOLDEN_TOLERANCE or (rounded and db >= GOLDEN_ROUNDED_DB)):
         hint = (
             "this machine's LiteRT computes something else than the one that exported; compare their versions"
         )
         raise DarkrackError(
-            f"{bundle.path}: variant {manifest.default_variant}: golden",
+            f"{bundle.path}: variant {variant}: golden",
             f"frames within {GOLDEN_TOLERANCE:g} of the golden ones"
             + (f", or {GOLDEN_ROUNDED_DB:g} dB above what differs" if rounded else ""),
             f"{largest:.2g} off" + (f", {db:.0f} dB" if rounded else ""),

@@ -81,9 +81,10 @@ def _verify(path: Path) -> dict[str, Any]:
     print(f"whole      {len(bundle.files)} members, sha256 right; read in {1000 * read_s:.1f} ms")
     print(f"golden     {manifest.default_variant} differs by at most {difference:.2g}")
     # As it will be played: with the delegate, which is allowed to differ.
-    golden = bundle.golden()[OUTPUT]
+    golden = bundle.golden()
     from_golden_db = {
-        name: snr_db(golden, golden_frames(bundle, name, reference=False)) for name in manifest.variants
+        name: snr_db(golden[OUTPUT], golden_frames(bundle, name, golden, reference=False))
+        for name in manifest.variants
     }
     for name, value in from_golden_db.items():
         print(f"variant    {name}: {value:.1f} dB from golden as it is played")

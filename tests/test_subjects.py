@@ -352,7 +352,7 @@ def test_what_cannot_be_done_says_so(
 
     refused = told(grown, "--learn", "task")
     assert "expected a run with an encoder" in refused
-    assert "--learn outputs" in refused
+    assert "hint: --learn outputs\n" in refused
     assert "--learn ear: expected a run on the partials grid" in told(grown, "--learn", "ear")
     (tmp_path / "others").mkdir()
     assert "the notes that the run was trained on" in told(

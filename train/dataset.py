@@ -21,7 +21,7 @@ from device.files import atomic_path, check_space, read_bytes
 from device.partials import Partials
 from device.stft import Stft
 from train.attributes import copula, quantile_table
-from train.label import Labels, read_labels
+from train.label import LABELLED_CHECKS, Labels, read_labels
 from train.notes import Note, read_audio, read_notes, split
 from train.partials import encode
 from train.recipe import GrowingRecipe, Recipe, TeacherLabels
@@ -60,7 +60,7 @@ class TrainingSet:
     parts: dict[str, npt.NDArray[np.int64]]
     maps: tuple[npt.NDArray[np.float16], ...]
     places: npt.NDArray[np.int64]  # (N, 2): which map, which row of it
-    astray: frozenset[str] = frozenset()
+    astray: frozenset[str]
 
     def frames(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """(n, 2, rows, frames) float32 of the notes asked for."""
@@ -105,7 +105,7 @@ def load_training_set(folder: Path, recipe: Recipe | GrowingRecipe, jobs: int = 
     labels = [read_labels(folder, one.teacher) for one in recipe.labels.teachers]
     low, high = recipe.pitch_range_midi
     halves = isinstance(recipe.grid, Partials) and recipe.grid.rows_a_partial > 1
-    checks = ("ok", "octave") if halves else ("ok",)
+    checks = LABELLED_CHECKS if halves else {"ok"}
     in_range = [n for n in read_notes(folder) if low <= n.pitch <= high]
     notes = _labelled(folder, [n for n in in_range if n.check in checks], recipe, labels)
     if len(notes) < 2 * recipe.batch:
