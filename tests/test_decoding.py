@@ -58,7 +58,8 @@ def by_numpy(output: np.ndarray, partials: Partials) -> NoteFrames:
 
     loop_start, loop_end = _loop(total_db)
     heard = slice(loop_start, loop_end + 1) if level_db[:, loop_start:].max() > SILENCE_DB else slice(None)
-    ratio *= _centring(level_db[:, heard], ratio[:, heard])
+    ratio *= _centring(level_db[:, heard], ratio[:, heard], partials.rows_a_partial)
+    ratio /= partials.rows_a_partial
     trend, decay = _slopes(level_db, total_db, loop_start, loop_end, partials.frame_rate_hz)
     seconds_in_loop = (np.arange(partials.frames) - loop_start) / partials.frame_rate_hz
     silent = level_db <= SILENCE_DB
@@ -87,27 +88,29 @@ def _loop(total_db: Floats) -> tuple[int, int]:
     return min(max(swollen, earliest), latest, loop_end), loop_end
 
 
-def _centring(level_db: Floats, ratio: Floats) -> Floats:
+def _centring(level_db: Floats, ratio: Floats, rows_a_partial: int) -> Floats:
     """Factor (rows, 1) that brings the strong low partials onto the harmonic series of the f0 asked for.
 
-    One factor for all rows, by least squares: sum a^2 (factor ratio - k)^2 is smallest, so that stretch and
-    vibrato stay. On top of it, what a harmonic low row strays from its place beyond STRAY_CENTS.
+    ``ratio``: to the first row. One factor for all rows, by least squares: sum a^2 (factor ratio - k)^2 over the
+    partials is smallest, so that stretch and vibrato stay. On top of it, what a harmonic low row strays from its place
+    beyond STRAY_CENTS.
     """
     factor = np.ones((len(ratio), 1))
-    energy = 10 ** (level_db[:CENTRE_PARTIALS] / 10) * (level_db[:CENTRE_PARTIALS] > SILENCE_DB)
+    partials = slice(rows_a_partial - 1, CENTRE_PARTIALS * rows_a_partial, rows_a_partial)
+    energy = 10 ** (level_db[partials] / 10) * (level_db[partials] > SILENCE_DB)
     row_energy = energy.sum(axis=1, keepdims=True)
     energy *= row_energy >= row_energy.max() * 10 ** (-CENTRE_RANGE_DB / 10)
     if not energy.any():
         return factor
-    low = ratio[:CENTRE_PARTIALS]
-    k = np.arange(1.0, len(low) + 1)[:, None]
+    low = ratio[partials]
+    k = np.arange(1.0, len(ratio) + 1)[partials, None]
     factor *= (energy * k * k).sum() / (energy * k * low).sum()
-    mean = (energy * low * factor[: len(low)]).sum(axis=1, keepdims=True)
+    mean = (energy * low * factor[partials]).sum(axis=1, keepdims=True)
     stray_cents = 1200 * np.log2(
         np.where(mean > 0, mean / np.maximum(k * energy.sum(axis=1, keepdims=True), 1e-30), 1)
     )
     excess_cents = stray_cents - np.clip(stray_cents, -STRAY_CENTS, STRAY_CENTS)
-    factor[: len(low)] *= np.where(np.abs(stray_cents) < HARMONIC_CENTS, 2 ** (-excess_cents / 1200), 1)
+    factor[partials] *= np.where(np.abs(stray_cents) < HARMONIC_CENTS, 2 ** (-excess_cents / 1200), 1)
     return factor
 
 
@@ -207,17 +210,24 @@ def test_notes_of_the_shipped_voice() -> None:
     roughness=st.sampled_from([0.003, 0.03, 0.3, 3.0, 1e4]),
     frame_rate_hz=st.sampled_from([50.0, 125.0, 200.0]),
     floor_db=st.sampled_from([-60.0, -100.0, -190.0, -300.0]),
+    rows_a_partial=st.sampled_from([1, 2]),
 )
 def test_made_up_notes(  # noqa: PLR0917
-    shape: tuple[int, int], seed: int, slope: float, roughness: float, frame_rate_hz: float, floor_db: float
+    shape: tuple[int, int],
+    seed: int,
+    slope: float,
+    roughness: float,
+    frame_rate_hz: float,
+    floor_db: float,
+    rows_a_partial: int,
 ) -> None:
-    rows, frames = shape
+    shape = rows, frames = shape[0] * rows_a_partial, shape[1]
     rng = np.random.default_rng(seed)
     line = rng.uniform(0, 1.1, (rows, 1)) + slope * np.arange(frames) / frame_rate_hz
     level = line + roughness * rng.normal(size=shape)
     level *= rng.random(shape) > rng.choice([0.0, 0.0, 0.2, 0.9])
     deviation = rng.normal(0, 0.3, (rows, 1)) * rng.choice([0.01, 0.1, 5.0]) + rng.normal(0, 0.02, shape)
-    grid = Partials(rows, frames, frame_rate_hz, floor_db)
+    grid = Partials(rows, frames, frame_rate_hz, floor_db, rows_a_partial=rows_a_partial)
     output = np.stack([level, deviation]).astype(np.float32)
     assume(not on_an_edge(output, grid))
     assert same(decode(output, grid), by_numpy(output, grid))
