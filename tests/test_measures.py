@@ -511,6 +511,14 @@ def test_pitch_of_synthetic_notes(spectrum: str, decay: float) -> None:
     assert octaves.tolist() == (octave != 0).tolist()
 
 
+def test_a_struck_note_is_over_before_it_is_let_go() -> None:
+    played = hertz(np.linspace(40.2, 79.9, 9))
+    audio = np.stack([note(f0_hz, "saw", 2.0, decay=8.0) for f0_hz in played])
+    cents, octaves = measures.pitch_errors(audio, RATE_HZ, played)
+    assert not octaves.any()
+    assert np.abs(cents).max() < 2
+
+
 def test_two_estimators_agree() -> None:
     played = hertz(np.linspace(38.3, 82.7, 7))
     for f0_hz in played:

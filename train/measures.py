@@ -418,6 +418,7 @@ YIN_OVERSAMPLING = 4
 YIN_REACH = 4.5  # times the nominal and a part of it: two octaves and a little
 YIN_LOWEST_HZ = 14.0  # two octaves under MIDI 34
 YIN_FRAMES = 8
+YIN_RANGE_DB = 40.0
 
 
 def pitch_errors(
@@ -428,10 +429,11 @@ def pitch_errors(
     ``cents`` (N,) is signed and within half an octave, the octave taken off; ``octave_errors`` (N,) says where there
     was one to take off. A note without sound or without pitch has 600 cents and an octave error: the worst of both.
 
-    librosa's YIN (de Cheveigné & Kawahara 2002) says which octave and semitone: median of frames at four times
-    the rate. `device.recording.pitch_cents` around *that*, not around the nominal, says the cents: YIN alone is up to
-    7 cents off on dark notes. On 153 synthetic notes of nine spectra, MIDI 36 to 84, both together are within .01
-    cent and miss no octave; of 250 real notes that are in tune 4 seem an octave off (bells, fifths).
+    librosa's YIN (de Cheveigné & Kawahara 2002) says which octave and semitone: median, at four times the rate, of
+    the frames that are less than YIN_RANGE_DB under the loudest. `device.recording.pitch_cents` around *that*, not
+    around the nominal, says the cents: YIN alone is up to 7 cents off on dark notes. On 153 synthetic notes of nine
+    spectra, MIDI 36 to 84, both together are within .01 cent and miss no octave; of 250 real notes that are in tune 4
+    seem an octave off (bells, fifths).
     """
     measure = "pitch"
     audio, nominal = _doubles(measure, audio, 2), _doubles(measure, nominal_hz, 1)
@@ -462,16 +464,13 @@ def _yin_hz(note: Doubles, sample_rate_hz: int, asked_hz: float) -> float:
     low_hz = max(asked_hz / YIN_REACH, YIN_LOWEST_HZ)
     high_hz = min(asked_hz * YIN_REACH, 0.4 * sample_rate_hz)
     frame = 1 << math.ceil(math.log2(2 * rate_hz / low_hz + 4))  # two of the longest periods
+    hop = max((len(note) - frame) // YIN_FRAMES, 1)
     found = librosa.yin(
-        note,
-        fmin=low_hz,
-        fmax=high_hz,
-        sr=rate_hz,
-        frame_length=frame,
-        hop_length=max((len(note) - frame) // YIN_FRAMES, 1),
-        center=False,
+        note, fmin=low_hz, fmax=high_hz, sr=rate_hz, frame_length=frame, hop_length=hop, center=False
     )
-    return float(np.median(found))
+    # A struck note is over long before it is let go: what is left of it by then has no pitch.
+    level = librosa.feature.rms(y=note, frame_length=frame, hop_length=hop, center=False)[0]
+    return float(np.median(found[level >= level.max() * 10 ** (-YIN_RANGE_DB / 20)]))
 
 
 # --- Gaussians -------------------------------------------------------------------------------------------
