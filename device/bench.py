@@ -182,7 +182,7 @@ def _check_options(args: argparse.Namespace) -> None:
     if sum(asked) != 1:
         expected = "bundles, --compare or --loopback, one of the three"
         got = "none" if not any(asked) else "more than one"
-        raise DarkrackError("darkrack bench", expected, got, "darkrack bench models/first.rack --quick")
+        raise DarkrackError("darkrack bench", expected, got, "darkrack bench models/flagship.rack --quick")
     if args.sustained is not None and not 1 <= args.sustained <= 24 * 3600:
         raise DarkrackError("--sustained", "1 to 86400 seconds", f"{args.sustained:g}")
     if not args.bundle and (args.png or args.row or (args.compare and args.json)):

@@ -411,7 +411,7 @@ def _build(kind: type[_T], table: dict[str, Any], where: str) -> _T:
                 f"{where}: {key}",
                 "a value",
                 "nothing",
-                f"{_EXAMPLES.get(kind, 'recipes/first.toml')} shows every key",
+                f"{_EXAMPLES.get(kind, 'recipes/flagship/2-by-ear.toml')} shows every key",
             )
     return kind(**{key: _value(hints[key], table[key], f"{where}: {key}") for key in known if key in table})
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `darkrack train`."""
-    parser.add_argument("recipe", type=Path, help="recipe in TOML, for example recipes/first.toml")
+    parser.add_argument("recipe", type=Path, help="recipe in TOML, for example recipes/own.toml")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="labelled notes (darkrack data, label)"
     )
