@@ -418,7 +418,7 @@ YIN_OVERSAMPLING = 4
 YIN_REACH = 4.5  # times the nominal and a part of it: two octaves and a little
 YIN_LOWEST_HZ = 14.0  # two octaves under MIDI 34
 YIN_FRAMES = 8
-YIN_RANGE_DB = 40.0
+YIN_RANGE_DB = 40.0  # under the loudest frame: what has faded further has no say
 
 
 def pitch_errors(
