@@ -103,7 +103,7 @@ def test_a_keyboard_is_plugged_in_and_plays_and_teaches_a_knob(
     tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port, wav, json = free_port(), tmp_path / "out.wav", tmp_path / "out.json"
-    with jack_server(tmp_path) as server:
+    with jack_server(tmp_path, patient=True) as server:
         environment = server.environment
         words = (tiny_bundle.path, "--audio", "null", "--wav", wav, "--json", json)
         with pytest.MonkeyPatch.context() as patched:
