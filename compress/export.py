@@ -306,8 +306,9 @@ def export(
         "quality": {
             "trained_on": facts["notes"],
             "steps": facts["step"],
-            "started_from": facts.get("started_from"),
-            "trimmed": _origin(facts.get("trimmed")),
+            "started_from": _began(facts.get("started_from")),
+            "remembered": facts.get("remembered", []),
+            "trimmed": _origin(facts.get("trimmed") or (facts.get("started_from") or {}).get("trimmed")),
             "cost": spent(run_folder),
         },
         "macs": count_macs(generator, sample),
@@ -549,6 +550,11 @@ def _presets(latents: FloatArray, facts: Mapping[str, Any]) -> list[dict[str, An
     ]
 
 
+def _began(started_from: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a run began with, and whether that was trimmed."""
+    return {**started_from, "trimmed": "trimmed" in started_from} if started_from else None
+
+
 def _origin(trimmed: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Where a trimmed network comes from, without the list of its channels."""
     return {key: value for key, value in trimmed.items() if key != "kept"} if trimmed else None
@@ -597,9 +603,16 @@ def card(manifest: Mapping[str, Any]) -> str:
     trimmed = quality["trimmed"]
     if trimmed:
         macs, weights = (manifest[key] / trimmed["parent"][key] for key in ("macs", "parameters"))
+        before = "Before that it was trimmed" if started_from and started_from["trimmed"] else "Trimmed"
         began += (
-            f"\nTrimmed to {macs:.1%} of its parent's MACs and {weights:.1%} of its weights by {trimmed['criterion']}, "
-            f"in {trimmed['rounds']} rounds of {trimmed['steps']} steps together."
+            f"\n{before} to {macs:.1%} of its parent's MACs and {weights:.1%} of its weights "
+            f"by {trimmed['criterion']}, in {trimmed['rounds']} rounds of {trimmed['steps']} steps together."
+        )
+    remembered = quality["remembered"]
+    if remembered:
+        hours = sum(one["cost"].get("core_seconds", 0.0) for one in remembered) / 3600
+        began += (
+            f"\nIts ear learned from what {len(remembered)} runs had heard, in {hours:.2g} hours of a core."
         )
     cost = quality["cost"]
     if cost:

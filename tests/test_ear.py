@@ -235,7 +235,7 @@ def test_lessons_are_of_what_was_heard_by_then(tmp_path: Path, notes_folder: Pat
     hearing.load_state_dict(content)
     for one, other in zip(before, hearing.lesson(), strict=True):
         assert torch.equal(one, other)
-    # Half of a lesson is of late: of the last quarter of what is remembered.
+    # Half of a lesson is of late: of the last quarter of what is remembered, or the last LATE.
     for _ in range(3):
         remember()
     known = torch.from_numpy(np.array(hearing._answers[:, 1:]))

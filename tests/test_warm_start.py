@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_ear import LISTENED
 from training import RECIPE, label_descriptors, train_run, write_recipe, write_set
 
 import darkrack
+from compress import export
 from device.errors import DarkrackError
 from train import stages, warm_start
-from train.cost import spent
+from train.cost import own_cost, spent
 from train.dataset import load_training_set
+from train.ear import ANSWERS
 from train.recipe import read_recipe
 from train.runs import open_run
 
@@ -111,22 +115,120 @@ def test_what_is_left_of_a_run_is_small_and_begins_another(
         assert said in capsys.readouterr().err
 
 
-def test_trimming_by_ear_begins_with_a_warm_start(tmp_path: Path) -> None:
+def test_an_ear_and_its_memory_go_along_with_the_same_notes(tmp_path: Path) -> None:
+    data = label_descriptors(write_set(tmp_path / "set"))
+    recipe = write_recipe(tmp_path, LISTENED)
+    total = read_recipe(recipe)[0].steps
+    by_ear = ("--ear", "descriptors")
+    command(recipe, data, tmp_path / "first", *by_ear, "--until", str(total - 1))
+    before = stages.load_checkpoint(tmp_path / "first")["hearing"]
+    heard = np.load(tmp_path / "first" / ANSWERS)[: before["heard"]]
+    assert len(heard) == before["heard"], "the ring has not come round"
+
+    longer = write_recipe(tmp_path, LISTENED.replace("remembered = 48", "remembered = 400"))
+    start = ("--start-from", str(tmp_path / "first"))
+    command(longer, data, tmp_path / "second", *by_ear, *start, "--until", str(total - 1))
+    after = stages.load_checkpoint(tmp_path / "second")["hearing"]
+    assert after["heard"] > before["heard"]
+    remembered = np.load(tmp_path / "second" / ANSWERS)
+    np.testing.assert_array_equal(remembered[: len(heard)], heard)
+
+    # Stopped before anybody listens, it still knows whose memory goes on.
+    first_ear = total - 12
+    for until in (first_ear, total - 1):
+        command(longer, data, tmp_path / "third", *by_ear, *start, "--until", str(until))
+        if until == first_ear:
+            ear = stages.load_checkpoint(tmp_path / "third")["hearing"]["ear"]
+            assert all(torch.equal(value, before["ear"][name]) for name, value in ear.items())
+    again = stages.load_checkpoint(tmp_path / "third")["hearing"]["ear"]
+    assert all(torch.equal(value, after["ear"][name]) for name, value in again.items())
+
+    # Other notes: answers are counted otherwise, so nothing is taken. An ear of another size has the memory alone.
+    other = label_descriptors(write_set(tmp_path / "other", 20))
+    command(longer, other, tmp_path / "fourth", *by_ear, *start, "--until", str(first_ear))
+    wide = write_recipe(tmp_path, LISTENED.replace("channels = 8\nlearning", "channels = 12\nlearning"))
+    command(wide, data, tmp_path / "fifth", *by_ear, *start, "--until", str(first_ear))
+    for run, remembers in (("fourth", 0), ("fifth", 1)):
+        content = stages.load_checkpoint(tmp_path / run)["hearing"]
+        assert len(content["earlier"]) == remembers
+        assert not torch.equal(content["ear"]["pitch.weight"][:8], before["ear"]["pitch.weight"])
+
+
+def test_an_ear_remembers_what_several_runs_heard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = label_descriptors(write_set(tmp_path / "set"))
+    recipe = write_recipe(tmp_path, LISTENED)
+    total = read_recipe(recipe)[0].steps
+    runs = [tmp_path / "one", tmp_path / "two"]
+    by_ear = ("--ear", "descriptors")
+    for run in runs:
+        command(recipe, data, run, *by_ear, "--until", str(total - 2))
+    words = [*by_ear, "--remember", *map(str, runs), "--until", str(total - 1)]
+    command(recipe, data, tmp_path / "third", *words)
+    content = stages.load_checkpoint(tmp_path / "third")["hearing"]
+    assert [Path(run) for run, _ in content["earlier"]] == runs
+    # The ring is shared between them, and the newest of each are kept, in their order.
+    remembered = [np.load(run / ANSWERS) for run in (*runs, tmp_path / "third")]
+    each = len(remembered[2]) // 2
+    heard = [stages.load_checkpoint(run)["hearing"]["heard"] for run in runs]
+    first, second = (
+        answers[np.arange(max(count - each, 0), count) % len(answers)]
+        for answers, count in zip(remembered, heard, strict=False)
+    )
+    filled = len(first) + len(second)
+    later = content["heard"] - filled  # written over the oldest once the ring is full
+    over = max(content["heard"] - len(remembered[2]), 0)
+    assert later > 0
+    np.testing.assert_array_equal(remembered[2][over:filled], np.concatenate([first, second])[over:])
+    facts = stages.load_generator(tmp_path / "third")[3]["remembered"]
+    assert [one["cost"] for one in facts] == [own_cost(run) for run in runs]
+    command(recipe, data, tmp_path / "third", *by_ear)  # to its end: whose memory it was is not forgotten
+    assert stages.load_generator(tmp_path / "third")[3]["remembered"] == facts
+
+    other = label_descriptors(write_set(tmp_path / "other", 20))
+    plain = write_recipe(tmp_path / "other", RECIPE)
+    capsys.readouterr()
+    for path, folder, run, said in (
+        (
+            recipe,
+            data,
+            tmp_path / "third",
+            "expected a run by ear on this grid that was stopped before its end",
+        ),
+        (recipe, other, runs[0], "expected a run of these notes and labels, got one of others"),
+        (plain, data, runs[0], "--remember: expected a recipe with an [ear], got one without"),
+    ):
+        line = [
+            "train",
+            str(path),
+            "--data",
+            str(folder),
+            "--run",
+            str(tmp_path / "x"),
+            "--remember",
+            str(run),
+        ]
+        assert darkrack.main([*line, *(by_ear if path == recipe else ())]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_a_trimmed_network_goes_on_learning(tmp_path: Path) -> None:
     data = label_descriptors(write_set(tmp_path / "set"))
     run = train_run(tmp_path, data, LISTENED.replace("[8, 8, 8]", "[16, 16, 16]"), "--ear", "descriptors")
-    warm_start.leave(run, tmp_path / "warm")
-    out = tmp_path / "out"
-    words = [
-        "trim",
-        str(tmp_path / "warm"),
-        "--data",
-        str(data),
-        "--out",
-        str(out),
-        "--to",
-        "70%",
-        "--last-steps",
-        "2",
-    ]
-    assert darkrack.main([*words, "--batch", "8", "--learn", "task", "ear", "--ear", "descriptors"]) == 0
-    assert spent(out / "70")["steps"] == spent(run)["steps"] + 2
+    words = ["trim", str(run), "--data", str(data), "--out", str(tmp_path / "out"), "--to", "60%"]
+    assert darkrack.main([*words, "--learn", "task", "--batch", "8", "--last-steps", "2"]) == 0
+    less = tmp_path / "out" / "60"
+    recipe, longer = run / "recipe.toml", tmp_path / "longer"
+    start = ("--ear", "descriptors", "--start-from", str(less))
+    command(recipe, data, longer, *start, "--until", "2")
+    command(recipe, data, longer, "--ear", "descriptors")  # it goes on with the size that it has
+    before, after = (open_run(one).generator for one in (less, longer))
+    assert after.widths() == before.widths() != open_run(run).generator.widths()
+    assert not torch.equal(after.start.weight, before.start.weight)
+    assert spent(longer)["steps"] == spent(less)["steps"] + read_recipe(recipe)[0].steps
+    bundle = export.export(longer, tmp_path / "longer.rack", None, ())
+    assert bundle.manifest.macs == export.export(less, tmp_path / "less.rack", None, ()).manifest.macs
+    with zipfile.ZipFile(tmp_path / "longer.rack") as file:
+        card = file.read("CARD.md").decode()
+    assert "Before that it was trimmed to " in card
+    with pytest.raises(DarkrackError, match="expected a run that was trained, got a trimmed one"):
+        warm_start.leave(longer, tmp_path / "warm")

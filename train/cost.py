@@ -128,7 +128,7 @@ def spent(run: Path) -> dict[str, Any]:
 
     ``{}`` for one whose training was not counted. DarkrackError where a file is damaged.
     """
-    own = _read(run / FILE)
+    own = own_cost(run)
     if not own:
         return {}
     facts = json.loads(read_bytes(run / "run.json", "the facts of a run", "darkrack train makes one"))
@@ -136,6 +136,11 @@ def spent(run: Path) -> dict[str, Any]:
     before = parent.get("cost") or {}
     sources = sorted({*own["joules_from"], *before.get("joules_from", [])})
     return {**{key: own[key] + before.get(key, 0.0) for key in SUMS}, "joules_from": sources}
+
+
+def own_cost(run: Path) -> dict[str, Any]:
+    """SUMS and ``joules_from`` of a run alone; ``{}`` and DarkrackError as for `spent`."""
+    return _read(run / FILE)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -44,6 +44,7 @@ UNDER_DB = -80.0  # of the loudest moment: where taggers stop, for most of what 
 EMBEDDING = 64  # principal components of the tagger's embedding: 88 % of the variance of mn04's on FluidR3
 FARTHEST = 5.0  # an answer from 0: real notes stay within it, and what does not need not be known better
 GAIN_JITTER = 0.1  # nepers of power, each row's own, while the ear learns: 0.4 dB
+LATE = 2000  # generated notes, the newest, which half of a lesson comes from
 REAL, LEVELS, ANSWERS = "ear-real.npy", "ear-levels.npy", "ear-answers.npy"  # the memory
 
 
@@ -229,6 +230,9 @@ class Hearing:
         self._real = seen[: max(self._stage.first_notes // self._each, 1) * self._each]
         self._levels: Any = None
         self._answers: Any = None
+        self._earlier: list[
+            tuple[str, int]
+        ] = []  # runs whose memory goes on, and how many notes each had heard
         self._lessons = 0  # that the ear has had
         self._heard = 0  # generated notes
 
@@ -237,7 +241,7 @@ class Hearing:
         if self.open:
             self._levels.flush()
             self._answers.flush()
-        counts = {"lessons": self._lessons, "heard": self._heard}
+        counts = {"lessons": self._lessons, "heard": self._heard, "earlier": self._earlier}
         return {"ear": self.ear.state_dict(), "optimiser": self._optimiser.state_dict(), **counts}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
@@ -245,11 +249,34 @@ class Hearing:
         self.ear.load_state_dict(content["ear"])
         self._optimiser.load_state_dict(content["optimiser"])
         self._lessons, self._heard = content["lessons"], content["heard"]
+        self._earlier = list(content.get("earlier", []))
 
     def take_over(self, content: Mapping[str, Any]) -> None:
         """Begin with the ear of another's `state_dict`, prepared, and with nothing heard."""
         self.ear.load_state_dict(content["ear"])
         self._lessons = self._stage.first_steps
+
+    def inherit(self, earlier: Path, content: Mapping[str, Any]) -> None:
+        """Begin with the ear of a run that was taught by the same labels, and remember what it remembers.
+
+        ``content`` is its `state_dict`, or what a warm start left of it. An ear of another shape is left.
+        """
+        shapes = {name: value.shape for name, value in self.ear.state_dict().items()}
+        if shapes == {name: value.shape for name, value in content["ear"].items()}:
+            self.ear.load_state_dict(content["ear"])
+        self.remember_too(earlier, content)
+
+    def remember_too(self, earlier: Path, content: Mapping[str, Any]) -> bool:
+        """Remember what a run remembers that was taught by the same labels; whether there is anything.
+
+        There is nothing where it was taught to its end, which deletes it, or on another grid.
+        """
+        kept = "heard" in content and all((earlier / name).exists() for name in (LEVELS, ANSWERS))
+        grid = self._recipe.grid
+        if kept and np.load(earlier / LEVELS, mmap_mode="r").shape[1:] == (grid.rows, grid.frames):
+            self._earlier.append((str(earlier), content["heard"]))
+            return True
+        return False
 
     @property
     def began(self) -> bool:
@@ -359,11 +386,24 @@ class Hearing:
             with atomic_path(folder / REAL) as temporary, temporary.open("wb") as file:
                 np.save(file, np.concatenate(real))
             self._open(folder, "w+")
+            self._remember_earlier()
             random = np.random.default_rng([self._recipe.seed, 12])
             for rows in chunks:
                 frames, asked = make(random.choice(self._notes.parts["train"], self._batch))
                 self.remember(frames[: self._each].numpy(), asked.pitch[: self._each, 0].numpy())
                 progress.update(len(rows))
+
+    def _remember_earlier(self) -> None:
+        """Copy what earlier runs remember, as much of each, the oldest first."""
+        for folder, heard in self._earlier:
+            levels, answers = (np.load(Path(folder) / name, mmap_mode="r") for name in (LEVELS, ANSWERS))
+            kept = min(heard, len(answers), self._ring // len(self._earlier))
+            places = np.arange(heard - kept, heard) % len(answers)
+            for begin in range(0, kept, self._each):
+                some = places[begin : begin + self._each]
+                self._levels[self._heard : self._heard + len(some)] = levels[some]
+                self._answers[self._heard : self._heard + len(some)] = answers[some]
+                self._heard += len(some)
 
     def go_on(self, folder: Path) -> None:
         """Find the memory that was left in ``folder``; DarkrackError where it is not there."""
@@ -407,7 +447,7 @@ class Hearing:
         real = random.integers(
             0, len(self._real), max(count // 2 * len(self._real) // (known + len(self._real)), 1)
         )
-        late = random.integers(0, max(known // 4, 1), count - count // 2)
+        late = random.integers(0, max(min(known // 4, LATE), 1), count - count // 2)
         any_made = random.integers(0, known, count - len(late) - len(real))
         made = (self._heard - 1 - np.concatenate([any_made, late])) % self._ring
         rows = self._real[real]

@@ -18,7 +18,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,7 +54,7 @@ EARLY = "early.pt"  # the generator at its first checkpoint: what trimming rewin
 class State:
     """All that a step changes: networks, their averages, optimisers, step, and torch's random state.
 
-    ``ranks``: who makes the steps.
+    ``ranks``: who makes the steps. ``widths``: of a generator that was trimmed before.
     """
 
     step: int
@@ -67,6 +67,7 @@ class State:
     hearing: Hearing | None = None
     ranks: Ranks = ALONE
     adversary: Adversary | None = None
+    widths: Widths | None = None
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """All networks that make or judge, by name."""
@@ -79,11 +80,12 @@ def start_state(
     notes: TrainingSet,
     listen: Callable[[], Hearing] | None = None,
     ranks: Ranks = ALONE,
+    widths: Widths | None = None,
 ) -> State:
     """Fresh networks that know the data's means: levels per row, soft labels' mean and spread.
 
-    On the device of ``ranks``. ``listen`` opens who listens in stage three, for recipes that have one; it does so on
-    the CPU, alone: DarkrackError for other ``ranks``.
+    On the device of ``ranks``; the generator has these ``widths`` (default: the recipe's). ``listen`` opens who listens
+    in stage three, for recipes that have one; it does so on the CPU, alone: DarkrackError for other ``ranks``.
     """
     if recipe.ear is not None and (ranks.count > 1 or ranks.device.type != "cpu"):
         raise DarkrackError(
@@ -94,7 +96,7 @@ def start_state(
         )
     torch.manual_seed(recipe.seed)
     sizes = (recipe.grid, len(notes.attributes.names), recipe.pitch_range_midi)
-    generator = Generator(recipe.generator, *sizes)
+    generator = Generator(recipe.generator, *sizes, widths)
     encoder = Encoder(recipe.generator, *sizes)
     named = recipe.generator.told(len(notes.attributes.names))
     critic = Critic(recipe.critic, recipe.grid, named, recipe.pitch_range_midi)
@@ -121,6 +123,7 @@ def start_state(
         listen() if listen else None,
         ranks,
     )
+    state.widths = widths
     state.adversary = adversary_of(recipe.reconstruction, recipe.generator.latent, notes)
     if state.adversary is not None:
         ranks.refuse_others(f"recipe {recipe.name}: [reconstruction] fader_weight")
@@ -765,6 +768,7 @@ def save_checkpoint(folder: Path, state: State, identity: Mapping[str, str]) -> 
         **{name: module.state_dict() for name, module in state.modules().items()},
         "optimisers": {name: optimiser.state_dict() for name, optimiser in state.optimisers.items()},
         **({"hearing": state.hearing.state_dict()} if state.hearing else {}),
+        **({"widths": asdict(state.widths)} if state.widths else {}),
     }
     write_checkpoint(folder, content)
 
@@ -799,11 +803,19 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     return content
 
 
+def widths_of(content: Mapping[str, Any]) -> Widths | None:
+    """Those of the generator in a checkpoint, where it was trimmed; None for the recipe's."""
+    return Widths(**content["widths"]) if "widths" in content else None
+
+
 def refuse_trimmed(folder: Path, content: Mapping[str, Any]) -> None:
-    """DarkrackError where a checkpoint is of a run that `darkrack trim` made: it has nothing to train on with."""
+    """DarkrackError where a checkpoint is of a trimmed network."""
     if "widths" in content:
         raise DarkrackError(
-            str(folder), "a run that was trained", "a trimmed one", "darkrack trim goes on with it, or export"
+            str(folder),
+            "a run that was trained",
+            "a trimmed one",
+            "darkrack trim goes on with it, darkrack train --start-from, or export",
         )
 
 
@@ -832,13 +844,13 @@ def resume(
     if not (folder / CHECKPOINT).exists():
         return None
     content = load_checkpoint(folder)
-    refuse_trimmed(folder, content)
     if "optimisers" not in content:
+        refuse_trimmed(folder, content)
         raise DarkrackError(
             str(folder), "a run of its own", "a warm start", "a new --run, and --start-from it"
         )
     check_identity(folder, content, identity)
-    state = start_state(recipe, notes, listen, ranks)
+    state = start_state(recipe, notes, listen, ranks, widths_of(content))
     for name, module in state.modules().items():
         module.load_state_dict(content[name])
     for name, optimiser in state.optimisers.items():
@@ -973,8 +985,7 @@ def load_generator(folder: Path) -> tuple[Generator, Encoder, Recipe, dict[str, 
             "put back the recipe.toml that the run was trained by",
         )
     sizes = (recipe.grid, len(facts["attributes"]), recipe.pitch_range_midi)
-    widths = Widths(**content["widths"]) if "widths" in content else None  # of a trimmed one
-    generator = Generator(recipe.generator, *sizes, widths)
+    generator = Generator(recipe.generator, *sizes, widths_of(content))
     encoder = Encoder(recipe.generator, *sizes)
     generator.load_state_dict(content["average_generator"])
     encoder.load_state_dict(content["average_encoder"])

@@ -40,7 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start-from",
         type=Path,
         metavar="RUN",
-        help="begin with the weights of this run, made by another recipe, or of a warm start",
+        help="begin with the weights of this run, made by another recipe or trimmed, or of a warm start",
+    )
+    parser.add_argument(
+        "--remember",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="let the ear learn from what was heard in these runs too, of the same notes and stopped before their end",
     )
     parser.add_argument(
         "--ear",
@@ -90,7 +98,7 @@ def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe,
     from train import growing, stages
     from train.cost import spent
     from train.ear import Hearing
-    from train.warm_start import take
+    from train.warm_start import remember, take
 
     with ranks.first_goes_ahead():
         notes = load_training_set(args.data, recipe, args.threads)
@@ -113,11 +121,14 @@ def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe,
     state = stages.resume(args.run, identity, recipe, notes, listen, ranks=ranks)
     if state is not None:
         known = json.loads(read_bytes(args.run / "run.json", "the facts of a run"))
-        facts["started_from"] = known.get("started_from")
+        facts |= {key: known[key] for key in ("started_from", "remembered") if key in known}
     else:
-        state = stages.start_state(recipe, notes, listen, ranks)
+        widths = stages.widths_of(stages.load_checkpoint(args.start_from)) if args.start_from else None
+        state = stages.start_state(recipe, notes, listen, ranks, widths)
+        if args.remember:
+            facts["remembered"] = remember(state, args.remember, identity["these notes"])
         if args.start_from:
-            began = take(state, args.start_from, notes.attributes.names)
+            began = take(state, args.start_from, notes.attributes.names, identity["these notes"])
             facts["started_from"] = {**began, "cost": spent(args.start_from)}
     if ranks.first:
         _write_facts(args, facts)

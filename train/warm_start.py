@@ -76,17 +76,17 @@ def leave(earlier: Path, out: Path) -> None:
         torch.save(small, temporary)
 
 
-def take(state: State, earlier: Path, names: Sequence[str]) -> dict[str, Any]:
+def take(state: State, earlier: Path, names: Sequence[str], notes_sha256: str = "") -> dict[str, Any]:
     """Give a fresh ``state`` the weights of an ``earlier`` run, and return what that run was (recipe, step).
 
     Attributes are matched by name: what the earlier run had beside these ``names`` is left at its mean, what it had
-    not starts fresh. Of what `leave` left the averages are both, and the critic starts fresh. DarkrackError where the
-    networks differ.
+    not starts fresh. Of what `leave` left the averages are both, and the critic starts fresh. The ear, and what it
+    remembers, is taken where the earlier run had the same notes and labels (``notes_sha256``): answers are counted by
+    these. DarkrackError where the networks differ.
     """
-    from train.stages import load_checkpoint, refuse_trimmed
+    from train.stages import load_checkpoint
 
     content = load_checkpoint(earlier)
-    refuse_trimmed(earlier, content)
     if "optimisers" not in content:
         content |= {name: content[f"average_{name}"] for name in ("generator", "encoder")}
     facts = json.loads(read_bytes(earlier / "run.json", "the facts of a run", "darkrack train makes one"))
@@ -121,7 +121,43 @@ def take(state: State, earlier: Path, names: Sequence[str]) -> dict[str, Any]:
                 continue
             raise _another_shape(earlier, part, key)
         module.load_state_dict(weights)
-    return {"recipe_sha256": facts["recipe_sha256"], "step": content["step"]}
+    same_notes = notes_sha256 == content.get("identity", {}).get("these notes")
+    if state.hearing is not None and "hearing" in content and same_notes:
+        state.hearing.inherit(earlier, content["hearing"])
+    began = {"recipe_sha256": facts["recipe_sha256"], "step": content["step"]}
+    trimmed = facts.get("trimmed") or (facts.get("started_from") or {}).get("trimmed")
+    if "widths" in content and trimmed:
+        began["trimmed"] = {key: value for key, value in trimmed.items() if key != "kept"}
+    return began
+
+
+def remember(state: State, runs: Sequence[Path], notes_sha256: str) -> list[dict[str, Any]]:
+    """Have the ear of a fresh ``state`` remember what the ears of other ``runs`` have heard; what these were.
+
+    An ear that has heard one generator is fooled by the next. Recipe, step and cost of each are returned. DarkrackError
+    where nobody listens in this recipe, where a run had other notes, and where it has nothing left.
+    """
+    from train.cost import own_cost
+    from train.stages import load_checkpoint
+
+    found: list[dict[str, Any]] = []
+    if state.hearing is None:
+        raise DarkrackError("--remember", "a recipe with an [ear]", "one without", "leave it out")
+    for run in runs:
+        content = load_checkpoint(run)
+        if content["identity"]["these notes"] != notes_sha256:
+            raise DarkrackError(str(run), "a run of these notes and labels", "one of others")
+        if not state.hearing.remember_too(run, content.get("hearing", {})):
+            raise DarkrackError(
+                str(run),
+                "a run by ear on this grid that was stopped before its end",
+                "one that remembers nothing",
+                "leave it out; a run that comes to its end deletes what it heard",
+            )
+        facts = json.loads(read_bytes(run / "run.json", "the facts of a run", "darkrack train makes one"))
+        one = {"recipe_sha256": facts["recipe_sha256"], "step": content["step"], "cost": own_cost(run)}
+        found.append(one)
+    return found
 
 
 def _another_shape(earlier: Path, part: str, key: str) -> DarkrackError:
