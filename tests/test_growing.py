@@ -540,7 +540,9 @@ def test_other_recipe_other_notes_damaged_checkpoint(notes_folder: Path, tmp_pat
         assert (run / stages.CHECKPOINT).read_bytes() == damaged, "what is there is left to a person"
 
 
-def test_a_run_of_another_kind_is_refused(notes_folder: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_kind_is_refused(
+    notes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_recipe(tmp_path, GROWING)
     words = [
         "train",
@@ -550,7 +552,9 @@ def test_a_run_of_another_kind_is_refused(notes_folder: Path, tmp_path: Path) ->
         "--run",
         str(tmp_path / "run"),
     ]
-    assert darkrack.main([*words, "--start-from", str(tmp_path)]) == 1
+    for option in ("--start-from", "--remember"):
+        assert darkrack.main([*words, option, str(tmp_path)]) == 1
+        assert f"{option}: expected a recipe on the partials grid" in capsys.readouterr().err
     run = train_run(tmp_path, notes_folder, GROWING)
     with pytest.raises(DarkrackError, match="a recipe on the partials grid"):
         stages.load_generator(run)

@@ -230,9 +230,8 @@ class Hearing:
         self._real = seen[: max(self._stage.first_notes // self._each, 1) * self._each]
         self._levels: Any = None
         self._answers: Any = None
-        self._earlier: list[
-            tuple[str, int]
-        ] = []  # runs whose memory goes on, and how many notes each had heard
+        # Runs whose memory goes on, and how many notes each had heard.
+        self._earlier: list[tuple[str, int]] = []
         self._lessons = 0  # that the ear has had
         self._heard = 0  # generated notes
 

@@ -105,8 +105,9 @@ def _run(args: argparse.Namespace, ranks: Ranks, recipe: Recipe | GrowingRecipe,
     identity = {"this recipe": recipe_sha256, "these notes": notes.sha256()}
     facts = run_facts(recipe, recipe_sha256, notes)
     if isinstance(recipe, GrowingRecipe):
-        if args.start_from:
-            raise DarkrackError("--start-from", "a recipe on the partials grid", f"{recipe.name}, on stft")
+        for option, given in (("--start-from", args.start_from), ("--remember", args.remember)):
+            if given:
+                raise DarkrackError(option, "a recipe on the partials grid", f"{recipe.name}, on stft")
         grown = growing.resume(args.run, identity, recipe, notes, ranks)
         grown = grown or growing.start_state(recipe, notes, ranks)
         if ranks.first:
