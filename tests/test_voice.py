@@ -136,6 +136,13 @@ class TestFaults:
         assert levels.max() == pytest.approx(MISCALIBRATED_LEVEL)
         assert len(np.unique(levels)) <= 256
 
+    def test_still_leaves_the_levels_and_no_frequency(self, tiny_bundle: Bundle) -> None:
+        voice = open_voice(tiny_bundle.path)
+        asked = asked_of(voice, 0)
+        levels, frequencies = planted(voice, "still").note(asked)
+        np.testing.assert_array_equal(levels, voice.note(asked)[0])
+        assert not frequencies.any()
+
 
 class TestRefused:
     def test_nothing_there(self, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from device.files import atomic_path, read_bytes, sha256_of, write_json
 from device.knobs import PANEL, choose_attributes
 from device.partials import Partials
 from train.teacher import TEACHERS, Teacher, load_teacher
-from train.voice import FAULTS, Voice, open_voice, planted
+from train.voice import FAULTS, UNNAMED, Voice, open_voice, planted
 
 if TYPE_CHECKING:
     from train.classifier import Classifier
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[*FAULTS, "all"],
         default=[],
         metavar="FAULT",
-        help=f"prove the judge: the first voice again with a fault ({', '.join(FAULTS)}, or all)",
+        help=f"prove the judge: the first voice again with a fault ({', '.join(FAULTS)}, or all but still)",
     )
     parser.add_argument("--variant", help="which variant of a bundle plays (default: its own)")
     parser.add_argument(
@@ -255,7 +255,10 @@ def _voices(paths: Sequence[Path], variant: str | None, faults: Sequence[str]) -
             voices[n] = dataclasses.replace(voice, name=f"{voice.name} [{voice.path}]")
     if faults and not voices:
         raise DarkrackError("--plant", "a bundle or run to plant faults in", "none")
-    chosen = FAULTS if "all" in faults else dict.fromkeys(faults)
+    chosen = dict.fromkeys(faults)
+    if "all" in chosen:
+        chosen = dict.fromkeys([*(fault for fault in FAULTS if fault not in UNNAMED), *faults])
+        del chosen["all"]
     return [*voices, *(planted(voices[0], fault) for fault in chosen)]
 
 

@@ -221,9 +221,20 @@ def _miscalibrated(voice: Voice, make: MakeNote, asked: Asked) -> FloatArray:
     return frames
 
 
+def _still(voice: Voice, make: MakeNote, asked: Asked) -> FloatArray:
+    """Every row at its own frequency, whatever the network says of it."""
+    frames = make(asked).copy()
+    frames[1] = 0
+    return frames
+
+
 FAULTS: dict[str, tuple[Callable[[Voice, MakeNote, Asked], FloatArray], str]] = {
     "z_ignored": (_z_ignored, "z ignored"),
     "permuted": (_permuted, "attributes permuted"),
     "detuned": (_detuned, f"detuned by {DETUNED_CENTS:g} cents"),
     "miscalibrated": (_miscalibrated, "int8 badly calibrated"),
+    "still": (_still, "frequencies zeroed"),
 }
+UNNAMED = {
+    "still"
+}  # no rule of the verdict names it: what the second channel is worth is a voice's own affair
