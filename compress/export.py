@@ -196,7 +196,7 @@ def export(
     from compress.prune import count_macs
     from train.cost import spent
     from train.recipe import GrowingRecipe
-    from train.runs import open_run
+    from train.runs import open_run, trimming
 
     opened = open_run(run_folder)
     generator, recipe, facts, inputs, shape = (
@@ -306,9 +306,9 @@ def export(
         "quality": {
             "trained_on": facts["notes"],
             "steps": facts["step"],
-            "started_from": _began(facts.get("started_from")),
+            "started_from": _began(facts),
             "remembered": facts.get("remembered", []),
-            "trimmed": _origin(facts.get("trimmed") or (facts.get("started_from") or {}).get("trimmed")),
+            "trimmed": trimming(facts),
             "cost": spent(run_folder),
         },
         "macs": count_macs(generator, sample),
@@ -550,14 +550,12 @@ def _presets(latents: FloatArray, facts: Mapping[str, Any]) -> list[dict[str, An
     ]
 
 
-def _began(started_from: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What a run began with, and whether that was trimmed."""
-    return {**started_from, "trimmed": "trimmed" in started_from} if started_from else None
-
-
-def _origin(trimmed: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Where a trimmed network comes from, without the list of its channels."""
-    return {key: value for key, value in trimmed.items() if key != "kept"} if trimmed else None
+def _began(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a run began with, and whether it is that which was trimmed, or the run itself."""
+    started_from = facts.get("started_from")
+    if not started_from:
+        return None
+    return {**started_from, "trimmed": "trimmed" in started_from and "trimmed" not in facts}
 
 
 def _commit() -> str:

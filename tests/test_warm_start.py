@@ -211,6 +211,11 @@ def test_an_ear_remembers_what_several_runs_heard(tmp_path: Path, capsys: pytest
         assert said in capsys.readouterr().err
 
 
+def card_of(path: Path) -> str:
+    with zipfile.ZipFile(path) as file:
+        return file.read("CARD.md").decode()
+
+
 def test_a_trimmed_network_goes_on_learning(tmp_path: Path) -> None:
     data = label_descriptors(write_set(tmp_path / "set"))
     run = train_run(tmp_path, data, LISTENED.replace("[8, 8, 8]", "[16, 16, 16]"), "--ear", "descriptors")
@@ -227,8 +232,12 @@ def test_a_trimmed_network_goes_on_learning(tmp_path: Path) -> None:
     assert spent(longer)["steps"] == spent(less)["steps"] + read_recipe(recipe)[0].steps
     bundle = export.export(longer, tmp_path / "longer.rack", None, ())
     assert bundle.manifest.macs == export.export(less, tmp_path / "less.rack", None, ()).manifest.macs
-    with zipfile.ZipFile(tmp_path / "longer.rack") as file:
-        card = file.read("CARD.md").decode()
-    assert "Before that it was trimmed to " in card
+    assert "Before that it was trimmed to " in card_of(tmp_path / "longer.rack")
+    words[1], words[5], words[7] = str(longer), str(tmp_path / "again"), "70%"
+    assert darkrack.main([*words, "--learn", "task", "--batch", "8", "--last-steps", "2"]) == 0
+    export.export(tmp_path / "again" / "70", tmp_path / "again.rack", None, ())
+    assert "\nTrimmed to " in card_of(tmp_path / "again.rack"), (
+        "after what it began with, which was trimmed too"
+    )
     with pytest.raises(DarkrackError, match="expected a run that was trained, got a trimmed one"):
         warm_start.leave(longer, tmp_path / "warm")

@@ -35,7 +35,7 @@ class Cost:
 
     def __init__(self, folder: Path, ranks: Ranks) -> None:
         self._path, self._ranks = folder / FILE, ranks
-        self._before = _read(self._path)
+        self._before = own_cost(folder)
         self._macs: dict[object, float] = {}  # of a step of each kind
         self._steps = self._notes = self._done_macs = 0.0
         processors, gpu = meter(), gpu_meter(ranks.device)
@@ -139,12 +139,8 @@ def spent(run: Path) -> dict[str, Any]:
 
 
 def own_cost(run: Path) -> dict[str, Any]:
-    """SUMS and ``joules_from`` of a run alone; ``{}`` and DarkrackError as for `spent`."""
-    return _read(run / FILE)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What a run took before; nothing where it has not begun, or began before this was counted."""
+    """What a run took itself; ``{}`` where it has not begun, or began before this was counted; errors as `spent`."""
+    path = run / FILE
     if not path.exists():
         return {}
     try:

@@ -255,10 +255,8 @@ def _voices(paths: Sequence[Path], variant: str | None, faults: Sequence[str]) -
             voices[n] = dataclasses.replace(voice, name=f"{voice.name} [{voice.path}]")
     if faults and not voices:
         raise DarkrackError("--plant", "a bundle or run to plant faults in", "none")
-    chosen = dict.fromkeys(faults)
-    if "all" in chosen:
-        chosen = dict.fromkeys([*(fault for fault in FAULTS if fault not in UNNAMED), *faults])
-        del chosen["all"]
+    named = [fault for fault in FAULTS if fault not in UNNAMED] if "all" in faults else []
+    chosen = dict.fromkeys([*named, *(fault for fault in faults if fault != "all")])
     return [*voices, *(planted(voices[0], fault) for fault in chosen)]
 
 

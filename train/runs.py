@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ class Run:
         grid = self.recipe.grid
         rows = grid.bins if isinstance(grid, Stft) else grid.rows
         return (1, 2, rows, grid.frames)
+
+
+def trimming(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How the network of a run with these facts was trimmed, by the run or before it, without the list of channels."""
+    trimmed = facts.get("trimmed") or (facts.get("started_from") or {}).get("trimmed")
+    return {key: value for key, value in trimmed.items() if key != "kept"} if trimmed else None
 
 
 def open_run(folder: Path) -> Run:

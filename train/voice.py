@@ -235,6 +235,5 @@ FAULTS: dict[str, tuple[Callable[[Voice, MakeNote, Asked], FloatArray], str]] = 
     "miscalibrated": (_miscalibrated, "int8 badly calibrated"),
     "still": (_still, "frequencies zeroed"),
 }
-UNNAMED = {
-    "still"
-}  # no rule of the verdict names it: what the second channel is worth is a voice's own affair
+# No rule of the verdict names it: what the second channel is worth is a voice's own affair.
+UNNAMED = {"still"}

@@ -84,6 +84,7 @@ def take(state: State, earlier: Path, names: Sequence[str], notes_sha256: str = 
     remembers, is taken where the earlier run had the same notes and labels (``notes_sha256``): answers are counted by
     these. DarkrackError where the networks differ.
     """
+    from train.runs import trimming
     from train.stages import load_checkpoint
 
     content = load_checkpoint(earlier)
@@ -125,9 +126,8 @@ def take(state: State, earlier: Path, names: Sequence[str], notes_sha256: str = 
     if state.hearing is not None and "hearing" in content and same_notes:
         state.hearing.inherit(earlier, content["hearing"])
     began = {"recipe_sha256": facts["recipe_sha256"], "step": content["step"]}
-    trimmed = facts.get("trimmed") or (facts.get("started_from") or {}).get("trimmed")
-    if "widths" in content and trimmed:
-        began["trimmed"] = {key: value for key, value in trimmed.items() if key != "kept"}
+    if trimmed := trimming(facts):
+        began["trimmed"] = trimmed
     return began
 
 
